@@ -1,0 +1,27 @@
+//! Speculative-decoding research: verification cost measured at every width, acceptance traced once and replayed
+//! exactly for every draft length, and a draft length chosen by statistics for each memory-bandwidth regime.
+//!
+//! Data flows one way through the modules:
+//! scenario → cells → measure (machine, model, draft, decode) → raw rows (CSV) → stats and roofline → decision → report.
+//! Everything from the CSVs on is pure and builds without MLX (`--no-default-features`).
+
+pub mod cli;
+pub mod error;
+pub mod report;
+pub mod results;
+pub mod roofline;
+pub mod scenario;
+pub mod stats;
+
+#[cfg(all(feature = "mlx", target_os = "linux"))]
+pub mod blas;
+#[cfg(feature = "mlx")]
+pub mod decode;
+#[cfg(feature = "mlx")]
+pub mod draft;
+#[cfg(feature = "mlx")]
+pub mod machine;
+#[cfg(feature = "mlx")]
+pub mod measure;
+#[cfg(feature = "mlx")]
+pub mod model;

@@ -1,0 +1,3 @@
+//! Models: checkpoint files, families, KV cache, tokenizer, chat template, hub.
+
+pub mod checkpoint;
