@@ -1,1 +1,5 @@
-//! See the table of folders in the README.
+//! Decoding: sampling, plain decoding, the speculative round and its acceptance rules.
+
+pub mod accept;
+pub mod keys;
+pub mod sampling;
