@@ -1,3 +1,4 @@
 //! Models: checkpoint files, families, KV cache, tokenizer, chat template, hub.
 
 pub mod checkpoint;
+pub mod gguf;
