@@ -9,9 +9,12 @@ pub mod config;
 pub mod gguf;
 pub mod layers;
 mod llama;
+mod matrix;
 mod mistral;
 mod qwen2;
 mod qwen3;
+mod safetensors;
+mod stored;
 pub mod transformer;
 pub mod weights;
 
