@@ -51,7 +51,8 @@ impl FromStr for Quantization {
     /// `BITS` or `BITS:GROUP`; groups of 64 unless told.
     fn from_str(text: &str) -> Result<Self> {
         let (bits, group_size) = text.split_once(':').unwrap_or((text, "64"));
-        let number = |part: &str| part.parse().map_err(|_| anyhow!("'{text}' is not BITS or BITS:GROUP, as in 4 or 8:32"));
+        let number =
+            |part: &str| part.parse().map_err(|_| anyhow!("'{text}' is not BITS or BITS:GROUP, as in 4 or 8:32"));
         Quantization::new(number(bits)?, number(group_size)?)
     }
 }

@@ -47,7 +47,10 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
     let model_type = checkpoint.config["model_type"].as_str().unwrap_or_default();
     let names: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
     let (_, family) = FAMILIES.iter().find(|(name, _)| *name == model_type).ok_or_else(|| {
-        crate::usage!("{source}: 'model_type' = \"{model_type}\" is not supported by ridgepoint ({} are)", names.join(", "))
+        crate::usage!(
+            "{source}: 'model_type' = \"{model_type}\" is not supported by ridgepoint ({} are)",
+            names.join(", ")
+        )
     })?;
     family(&Reader { source: &source, value: &checkpoint.config })
 }

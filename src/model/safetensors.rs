@@ -35,7 +35,9 @@ fn no_config(path: &Path) -> anyhow::Error {
     let directory = path.display();
     let gguf = file_names(path, ".gguf").unwrap_or_default();
     match gguf.first() {
-        Some(file) => crate::usage!("{directory}: has no config.json; to use the GGUF file in it, name it: {directory}/{file}"),
+        Some(file) => {
+            crate::usage!("{directory}: has no config.json; to use the GGUF file in it, name it: {directory}/{file}")
+        }
         None => crate::usage!(
             "{directory}: has no config.json, so it is not a model; fetch one with: ridgepoint fetch hf://ORGANISATION/NAME"
         ),
@@ -179,7 +181,9 @@ fn read_header(mut reader: impl Read, length: u64) -> Result<Vec<Stored>> {
     reader.read_exact(&mut size).context("reading the header failed")?;
     let size = u64::from_le_bytes(size);
     if size > length - 8 || size > MAX_HEADER {
-        bail!("the header claims {size} bytes of a file of {length}; the file is cut short, damaged or not safetensors");
+        bail!(
+            "the header claims {size} bytes of a file of {length}; the file is cut short, damaged or not safetensors"
+        );
     }
     let mut text = vec![0; size as usize];
     reader.read_exact(&mut text).context("reading the header failed")?;

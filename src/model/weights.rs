@@ -38,7 +38,9 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)>
     let kind = std::fs::metadata(path);
     let (checkpoint, mut catalogue) = match kind {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(crate::usage!("{name}: no such file or directory; fetch a model with: ridgepoint fetch hf://ORGANISATION/NAME"));
+            return Err(crate::usage!(
+                "{name}: no such file or directory; fetch a model with: ridgepoint fetch hf://ORGANISATION/NAME"
+            ));
         }
         Err(error) => return Err(error).with_context(|| format!("{name}: cannot be read")),
         Ok(kind) if kind.is_dir() => safetensors::open(path)?,

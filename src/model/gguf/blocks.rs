@@ -43,9 +43,11 @@ pub fn pack(encoding: Encoding, blocks: &[u8]) -> Result<Packed> {
     let mut words = Vec::with_capacity(count * bits as usize);
     let mut scales = Vec::with_capacity(count);
     let mut minima = Vec::with_capacity(if factor.is_none() { count } else { 0 });
-    let mut half = |value: &[u8]| {
+    let half = |value: &[u8]| {
         let pattern = u16::from_le_bytes([value[0], value[1]]);
-        if pattern & 0x7fff > largest { bail!("a block's scale is not finite; the file is damaged") }
+        if pattern & 0x7fff > largest {
+            bail!("a block's scale is not finite; the file is damaged")
+        }
         Ok(pattern)
     };
     for block in blocks.chunks_exact(block_bytes) {

@@ -110,7 +110,10 @@ fn head_dim(keys: &Keys, hidden_size: u64, heads: u64) -> Result<u64> {
     let head_dim = match keys.metadata.optional_u64(&keys.name("attention.key_length"))? {
         Some(_) => keys.size("attention.key_length")?,
         None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
-        None => bail!("metadata key '{}' = {hidden_size} is no multiple of the {heads} heads", keys.name("embedding_length")),
+        None => bail!(
+            "metadata key '{}' = {hidden_size} is no multiple of the {heads} heads",
+            keys.name("embedding_length")
+        ),
     };
     for other in ["attention.value_length", "rope.dimension_count"] {
         let size = keys.size_or(other, head_dim)?;
@@ -127,7 +130,10 @@ fn vocab_size(keys: &Keys, tensors: &[TensorInfo]) -> Result<u64> {
     let rows = embedding.map(|tensor| tensor.shape[0]).context("tensor 'token_embd.weight' is missing")?;
     let declared = keys.size_or("vocab_size", rows)?;
     if declared != rows {
-        bail!("metadata key '{}' = {declared} differs from the {rows} rows of 'token_embd.weight'", keys.name("vocab_size"));
+        bail!(
+            "metadata key '{}' = {declared} differs from the {rows} rows of 'token_embd.weight'",
+            keys.name("vocab_size")
+        );
     }
     Ok(rows)
 }
@@ -215,7 +221,9 @@ impl<'a> Keys<'a> {
     fn refuse_features(&self) -> Result<()> {
         let parts = self.metadata.optional_u64("split.count")?.unwrap_or(1);
         if parts > 1 {
-            bail!("'split.count' = {parts}: one part of a split file; merge the parts first (llama-gguf-split --merge)");
+            bail!(
+                "'split.count' = {parts}: one part of a split file; merge the parts first (llama-gguf-split --merge)"
+            );
         }
         for key in ["expert_count", "expert_used_count"] {
             let name = self.name(key);

@@ -54,7 +54,10 @@ fn translate(file: TensorFile, header: Header) -> Result<(Checkpoint, Catalogue)
 fn add_tensor(catalogue: &mut Catalogue, tensor: &TensorInfo, config: &serde_json::Value) -> Result<()> {
     let shown = tensor.name.escape_debug();
     let Some(name) = names::hub_name(&tensor.name) else {
-        bail!("tensor '{shown}' is not part of the architecture '{}'", config["model_type"].as_str().unwrap_or_default());
+        bail!(
+            "tensor '{shown}' is not part of the architecture '{}'",
+            config["model_type"].as_str().unwrap_or_default()
+        );
     };
     let mut stored = stored(tensor).with_context(|| format!("tensor '{shown}'"))?;
     if config["model_type"] == "llama" {
@@ -87,7 +90,11 @@ fn stored(tensor: &TensorInfo) -> Result<Stored> {
 fn rope_factors(header: &Header, catalogue: &Catalogue) -> Result<Option<Vec<f32>>> {
     let Some(tensor) = header.tensors.iter().find(|tensor| tensor.name == ROPE_FACTORS) else { return Ok(None) };
     if tensor.kind.encoding != Encoding::F32 || tensor.bytes > 1 << 16 {
-        bail!("tensor '{ROPE_FACTORS}' is of type {} and shape {:?}, not a short F32 vector", tensor.kind.name, tensor.shape);
+        bail!(
+            "tensor '{ROPE_FACTORS}' is of type {} and shape {:?}, not a short F32 vector",
+            tensor.kind.name,
+            tensor.shape
+        );
     }
     let bytes = catalogue.read(&stored(tensor)?)?;
     Ok(Some(bytes.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four)).collect()))

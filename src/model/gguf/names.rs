@@ -48,7 +48,9 @@ mod tests {
         for (gguf, hub) in names {
             assert_eq!(hub_name(gguf).as_deref(), Some(hub));
         }
-        for unknown in ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.0.ffn_gate_exps.weight", "output", "output.scale"] {
+        for unknown in
+            ["rope_freqs.weight", "blk.x.attn_q.weight", "blk.0.ffn_gate_exps.weight", "output", "output.scale"]
+        {
             assert_eq!(hub_name(unknown), None);
         }
     }

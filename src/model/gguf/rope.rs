@@ -43,7 +43,9 @@ fn llama3(theta: f64, head_dim: u64, factors: &[f32]) -> Result<Value> {
             (f64::from(*found) - expected).abs() <= 1e-3 * expected
         });
     if !matches {
-        bail!("tensor 'rope_freqs.weight' does not hold Llama 3's scaling of rotary positions; others are not supported");
+        bail!(
+            "tensor 'rope_freqs.weight' does not hold Llama 3's scaling of rotary positions; others are not supported"
+        );
     }
     Ok(json!({
         "rope_type": "llama3",
