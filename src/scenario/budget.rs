@@ -8,7 +8,8 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Reads a budget such as `90s`, `5m` or `1h 30m`; at least one second and at most a week.
 pub fn parse_budget(text: &str) -> Result<Duration, String> {
     let expected = "write a time from 1s to 168h, such as 90s, 5m or 1h 30m";
-    let parsed: jiff::SignedDuration = text.trim().parse().map_err(|_| format!("'{text}' is not a time; {expected}"))?;
+    let parsed: jiff::SignedDuration =
+        text.trim().parse().map_err(|_| format!("'{text}' is not a time; {expected}"))?;
     let budget = Duration::try_from(parsed).map_err(|_| format!("'{text}' is negative; {expected}"))?;
     if budget < Duration::from_secs(1) || budget > LONGEST {
         return Err(format!("'{text}' is out of range; {expected}"));

@@ -56,8 +56,8 @@ struct Line {
 /// Reads and validates a prompt file. Errors name the file, the line and the field.
 pub fn load_prompts(path: &Path) -> Result<PromptSet> {
     let shown = path.display();
-    let bytes =
-        std::fs::read(path).map_err(|error| usage!("{shown}: cannot read this prompt file ({error}); check the path"))?;
+    let bytes = std::fs::read(path)
+        .map_err(|error| usage!("{shown}: cannot read this prompt file ({error}); check the path"))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| usage!("{shown}: is not UTF-8 text; save it as UTF-8"))?;
     let mut prompts = Vec::new();
     let mut ids = HashSet::new();
