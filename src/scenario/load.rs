@@ -119,3 +119,126 @@ impl Loaded {
 pub(super) fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const SCENARIO: &str = r#"
+name = "small"
+drafts = ["drafts/lookup.toml"]
+draft_lengths = "2-4"
+prompts = "p.jsonl"
+tune_prompts = 3
+max_tokens = 8
+[target]
+model = "tiny"
+"#;
+
+    /// A checkout with `scenarios/small.toml` and what it needs.
+    fn checkout(scenario: &str) -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["scenarios", "drafts", "models/tiny"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        fs::write(root.path().join("drafts/lookup.toml"), "kind = \"prompt-lookup\"\nmax_ngram = 3").unwrap();
+        let prompts: String =
+            (0..4).map(|i| format!("{{\"id\":\"p{i}\",\"category\":\"c\",\"prompt\":\"hello {i}\"}}\n")).collect();
+        fs::write(root.path().join("scenarios/p.jsonl"), prompts).unwrap();
+        let path = root.path().join("scenarios/small.toml");
+        fs::write(&path, scenario).unwrap();
+        (root, path)
+    }
+
+    fn error(scenario: &str) -> String {
+        let (_root, path) = checkout(scenario);
+        let error = load(&path).unwrap_err();
+        assert_eq!(crate::error::exit_code(&error), 2);
+        let text = format!("{error:#}");
+        assert!(text.contains("small.toml:"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+        text
+    }
+
+    #[test]
+    fn a_scenario_is_loaded_with_drafts_prompts_and_defaults() {
+        let (root, path) = checkout(SCENARIO);
+        let loaded = load(&path).unwrap();
+        assert_eq!(loaded.scenario.draft_lengths.values(), [0, 2, 3, 4]);
+        assert_eq!((loaded.scenario.confidence, loaded.scenario.practical_margin), (0.95, 0.02));
+        assert_eq!(loaded.drafts[0].name, "lookup");
+        assert_eq!(loaded.prompts.prompts.len(), 4);
+        assert_eq!(loaded.target_source().unwrap(), ModelSource::Local(root.path().join("models/tiny")));
+        assert_eq!(loaded.sha256, sha256_hex(SCENARIO.as_bytes()));
+        // The one-block example of FIPS 180-4.
+        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn every_bad_field_is_named_with_what_it_may_be() {
+        let changed = |from: &str, to: &str| {
+            assert!(SCENARIO.contains(from));
+            SCENARIO.replace(from, to)
+        };
+        for (text, expected) in [
+            (changed("max_tokens = 8", "max_tokens = 1"), "max_tokens: must be 2 to"),
+            (changed("max_tokens = 8", "max_token = 8"), "unknown field `max_token`"),
+            (changed("max_tokens = 8", ""), "missing field `max_tokens`"),
+            (changed("max_tokens = 8", "max_tokens = \"8\""), "line 7: max_tokens: invalid type: string"),
+            (
+                changed("max_tokens = 8", "max_tokens = 8\nconfidence = 1.5"),
+                "confidence: must be 0.5 to 0.9999, got 1.5",
+            ),
+            (changed("max_tokens = 8", "max_tokens = 8\nconfidence = nan"), "confidence: must be 0.5 to 0.9999"),
+            (changed("max_tokens = 8", "max_tokens = 8\ntime_budget = \"soon\""), "time_budget: 'soon' is not a time"),
+            (changed("max_tokens = 8", "max_tokens = 8\nwidths = [1, 129]"), "widths: must be 1 to 128, got 129"),
+            (changed("max_tokens = 8", "max_tokens = 8\nwidths = [1, \"x\"]"), "widths[1]: 'x' is not a range"),
+            (changed("2-4", "2-200"), "draft_lengths: must be 1 to 127, got 200"),
+            (changed("2-4", "0"), "draft_lengths: must be 1 to 127, got 0"),
+            (changed("\"small\"", "\"../x\""), "name: '../x'"),
+            (changed("drafts/lookup", "drafts/none"), "drafts[0]: 'drafts/none.toml' is neither beside"),
+            (changed("[\"drafts/lookup.toml\"]", "[]"), "drafts: is empty"),
+            (
+                changed("[\"drafts/lookup.toml\"]", "[\"drafts/lookup.toml\", \"../drafts/lookup.toml\"]"),
+                "drafts[1]: a second drafter named 'lookup'",
+            ),
+            (
+                changed("tune_prompts = 3", "tune_prompts = 3\nconfirm_prompts = 2"),
+                "confirm_prompts = 5, but 'p.jsonl' has 4",
+            ),
+            (changed("p.jsonl", "q.jsonl"), "prompts: 'q.jsonl' is neither"),
+            (changed("\"tiny\"", "\"tiny\"\ndtype = \"int8\""), "target.dtype: unknown variant `int8`"),
+            (changed("\"tiny\"", "\"tiny\"\nquantize = \"3:7\""), "target.quantize: groups of 7"),
+            ("name = ".to_string(), "line 1:"),
+        ] {
+            let error = error(&text);
+            assert!(error.contains(expected), "expected '{expected}' in: {error}");
+        }
+    }
+
+    #[test]
+    fn models_are_found_by_path_by_name_and_on_the_hub() {
+        let (root, path) = checkout(SCENARIO);
+        let find = |model: &str| ModelSource::find(&path, "target.model", model).map_err(|error| error.to_string());
+        let tiny = ModelSource::Local(root.path().join("models/tiny"));
+        assert_eq!(find("models/tiny"), Ok(tiny.clone()));
+        assert_eq!(find("tiny"), Ok(tiny));
+        assert_eq!(find("hf://a/b@v1"), Ok(ModelSource::Hub("hf://a/b@v1".to_string())));
+        for wrong in ["hf://a", "hf:///b", "hf://a/b/c", "hf://a/b@"] {
+            assert!(find(wrong).unwrap_err().contains("write hf://org/name"), "{wrong}");
+        }
+        assert!(find("huge").unwrap_err().contains("there is no model 'huge'; fetch it"));
+    }
+
+    #[test]
+    fn a_scenario_that_is_no_file_is_refused() {
+        let (root, _) = checkout(SCENARIO);
+        let message = |path: &Path| load(path).unwrap_err().to_string();
+        assert!(message(&root.path().join("scenarios")).contains("is a folder"));
+        assert!(message(&root.path().join("no.toml")).contains("cannot read this scenario"));
+        let binary = root.path().join("binary.toml");
+        fs::write(&binary, [0xff, 0xfe]).unwrap();
+        assert!(message(&binary).contains("is not UTF-8"));
+    }
+}

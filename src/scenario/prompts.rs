@@ -111,3 +111,54 @@ fn check_messages(messages: Vec<Message>) -> Result<Vec<Message>, String> {
         _ => Err("messages: the last one must be the user's and not be empty".to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_text(text: &[u8]) -> Result<PromptSet, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("p.jsonl");
+        std::fs::write(&path, text).unwrap();
+        load_prompts(&path).map_err(|error| format!("{error:#}"))
+    }
+
+    #[test]
+    fn both_kinds_of_input_are_read_in_order() {
+        let text = r#"{"id":"b","category":"x","prompt":"Once"}
+
+{"id":"a","category":"y","messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]}
+"#;
+        let set = load_text(text.as_bytes()).unwrap();
+        assert_eq!(set.prompts[0].input, PromptInput::Text("Once".to_string()));
+        assert_eq!(set.prompts[1].id, "a");
+        let PromptInput::Chat(messages) = &set.prompts[1].input else { panic!("a chat") };
+        assert_eq!(messages.len(), 2);
+    }
+
+    #[test]
+    fn a_bad_line_is_named_with_its_field() {
+        let user = r#"[{"role":"user","content":"Hi"}]"#;
+        for (line, expected) in [
+            ("".to_string(), "has no prompts"),
+            ("{".to_string(), "line 1: "),
+            (format!(r#"{{"id":"a","category":"c","messages":{user}}} {{}}"#), "more than one JSON object"),
+            (r#"{"id":"a","category":"c"}"#.to_string(), "give either"),
+            (format!(r#"{{"id":"a","category":"c","prompt":"x","messages":{user}}}"#), "give either"),
+            (format!(r#"{{"id":" ","category":"c","messages":{user}}}"#), "id: must be"),
+            (format!(r#"{{"id":"a","category":"c\n","messages":{user}}}"#), "category: must be"),
+            (format!(r#"{{"id":"a","category":"c","split":"tune","messages":{user}}}"#), "unknown field `split`"),
+            (r#"{"id":"a","category":"c","messages":[]}"#.to_string(), "the last one must be the user's"),
+            (r#"{"id":"a","category":"c","messages":[{"role":"x","content":"y"}]}"#.to_string(), "messages[0].role"),
+            (r#"{"id":"a","category":"c","messages":[{"role":"user"}]}"#.to_string(), "messages[0]: missing field"),
+            (r#"{"id":"a","category":"c","prompt":""}"#.to_string(), "prompt: is empty"),
+        ] {
+            let error = load_text(line.as_bytes()).unwrap_err();
+            assert!(error.contains(expected) && error.contains("p.jsonl: "), "{line}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let twice = "{\"id\":\"a\",\"category\":\"c\",\"prompt\":\"x\"}\n".repeat(2);
+        assert!(load_text(twice.as_bytes()).unwrap_err().contains("line 2: id: a second prompt named 'a'"));
+        assert!(load_text(b"\xff").unwrap_err().contains("not UTF-8"));
+    }
+}
