@@ -6,7 +6,11 @@
 //! in `tests/stats_golden.rs`.
 
 pub mod bootstrap;
+pub mod equivalence;
 pub mod error;
+pub mod friedman;
+pub mod multiple;
+pub mod paired;
 pub mod summary;
 
 pub use error::{Result, StatsError};
