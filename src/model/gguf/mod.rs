@@ -1,3 +1,4 @@
 //! GGUF files: our own reader, and the translation into the hub's form.
 
 pub mod metadata;
+pub mod tokenizer;
