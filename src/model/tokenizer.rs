@@ -35,6 +35,9 @@ impl Tokenizer {
     /// A text that is no `tokenizer.json`, a decoder of no supported family, special tokens that the vocabulary lacks.
     pub fn from_json(text: &str, config: &Value, source: &Path) -> Result<Self> {
         let source = source.display();
+        if text.is_empty() {
+            bail!("{source}: it has no tokenizer (a directory needs tokenizer.json); use a complete checkpoint");
+        }
         let mut inner: tokenizers::Tokenizer = text.parse().map_err(|error: tokenizers::Error| {
             let reason = error.to_string().replace('\n', " ");
             anyhow!("{source}: tokenizer.json cannot be read ({reason}); fetch the checkpoint again")

@@ -16,6 +16,14 @@ const SCORES: &str = "tokenizer.ggml.scores";
 const MERGES: &str = "tokenizer.ggml.merges";
 const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
 
+/// `tokenizer.json` as text and `tokenizer_config.json`; empty and null for a file that has no tokenizer.
+pub fn read(metadata: &Metadata) -> Result<(String, Value)> {
+    match metadata.get(MODEL) {
+        Some(_) => Ok((tokenizer_json(metadata)?, tokenizer_config(metadata)?)),
+        None => Ok((String::new(), Value::Null)),
+    }
+}
+
 /// `tokenizer.json` as text.
 ///
 /// # Errors
