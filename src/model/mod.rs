@@ -4,6 +4,7 @@
 //! that fills a [`config::Config`] and refuses by name what it cannot do, and add one line to [`FAMILIES`].
 
 pub mod cache;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod gguf;
@@ -15,6 +16,8 @@ mod qwen2;
 mod qwen3;
 mod safetensors;
 mod stored;
+pub mod token_stream;
+pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
 

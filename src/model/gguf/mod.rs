@@ -9,6 +9,7 @@ pub mod header;
 pub mod metadata;
 mod names;
 mod rope;
+pub mod tokenizer;
 
 use super::checkpoint::Checkpoint;
 use super::stored::{Catalogue, Encoding, Stored, TensorFile, dimensions};
@@ -41,11 +42,12 @@ fn translate(file: TensorFile, header: Header) -> Result<(Checkpoint, Catalogue)
     for tensor in header.tensors.iter().filter(|tensor| tensor.name != ROPE_FACTORS) {
         add_tensor(&mut catalogue, tensor, &config)?;
     }
+    let (tokenizer_json, tokenizer_config) = tokenizer::read(&header.metadata)?;
     let checkpoint = Checkpoint {
         path,
         config,
-        tokenizer_json: String::new(),
-        tokenizer_config: serde_json::Value::Null,
+        tokenizer_json,
+        tokenizer_config,
         generation_config: config::generation_config(&header.metadata)?,
     };
     Ok((checkpoint, catalogue))
