@@ -23,18 +23,18 @@ GOLDEN = Path(__file__).resolve().parents[2] / "tests/golden/models/smollm2/gree
 TOKENS = 128
 TOP_AT = [0, 1, 2, 7, 31, 63, 127]  # steps whose five largest logits are kept
 CHATS = {
-    "free-chat": [{"role": "user", "content": "What should I pack for a week of hiking in the mountains?"}],
+    "free-chat": [{"role": "user", "content": "Name three ways to save energy at home and say why each one helps."}],
     "code": [
         {"role": "system", "content": "You write short, correct Python."},
         {"role": "user", "content": "Write a function that counts how often each word occurs in a text, and explain it."},
     ],
-    "summary": [
+    "passage": [
         {"role": "user", "content": "Summarize this: The lighthouse at the northern cape was built in 1871, after "
          "three ships were lost in a single winter. For ninety years a keeper and his family lived in it, 40 km from "
          "the next village. Since 1962 it has run by itself; today it is a museum, and 12,000 people a year climb its "
          "214 steps."},
         {"role": "assistant", "content": "It is an old lighthouse that became a museum."},
-        {"role": "user", "content": "Please add the numbers, and tell it as a story for children."},
+        {"role": "user", "content": "Who lived in it, and what is it used for now?"},
     ],
 }
 LAYER_NAMES = {
