@@ -1,0 +1,3 @@
+//! GGUF files: our own reader, and the translation into the hub's form.
+
+pub mod metadata;
