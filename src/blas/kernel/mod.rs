@@ -7,6 +7,8 @@
 //! How to add an instruction set: write one file with a type that implements [`Vector`] and the two entry points that
 //! enable its features, and add one line to [`select`].
 
+#![allow(clippy::needless_range_loop)] // rows and columns of a matrix, not items of a list
+
 use std::ops::Range;
 
 #[cfg(target_arch = "x86_64")]
@@ -162,41 +164,14 @@ unsafe fn dot_tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
     unsafe {
         let a = p.a.add(row * p.a_stride);
         let b = p.b.add(column * p.b_stride);
-        let ahead = b.wrapping_add(COLUMNS * p.b_stride);
-        let mut sums = [[V::splat(0.0); COLUMNS]; ROWS];
-        let mut k = 0;
-        while k + LINE <= p.depth {
-            if prefetch {
-                for j in 0..COLUMNS {
-                    V::prefetch(ahead.wrapping_add(j * p.b_stride + k));
-                }
-            }
-            let mut part = 0;
-            while part < LINE {
-                let mut b_lanes = [V::splat(0.0); COLUMNS];
-                for j in 0..COLUMNS {
-                    b_lanes[j] = V::load(b.add(j * p.b_stride + k + part));
-                }
-                for i in 0..ROWS {
-                    let a_lanes = V::load(a.add(i * p.a_stride + k + part));
-                    for j in 0..COLUMNS {
-                        sums[i][j] = a_lanes.multiply_add(b_lanes[j], sums[i][j]);
-                    }
-                }
-                part += V::LANES;
-            }
-            k += LINE;
-        }
-        while k < p.depth {
-            let count = V::LANES.min(p.depth - k);
-            for i in 0..ROWS {
-                let a_lanes = first::<V>(a.add(i * p.a_stride + k), count);
-                for j in 0..COLUMNS {
-                    sums[i][j] = a_lanes.multiply_add(first::<V>(b.add(j * p.b_stride + k), count), sums[i][j]);
-                }
-            }
-            k += count;
-        }
+        let whole = p.depth - p.depth % LINE;
+        let zero = [[V::splat(0.0); COLUMNS]; ROWS];
+        let lines = if prefetch {
+            dot_lines::<V, ROWS, COLUMNS, true>(a, p.a_stride, b, p.b_stride, whole, zero)
+        } else {
+            dot_lines::<V, ROWS, COLUMNS, false>(a, p.a_stride, b, p.b_stride, whole, zero)
+        };
+        let sums = dot_rest::<V, ROWS, COLUMNS>(p, a, b, whole, lines);
         for i in 0..ROWS {
             let mut padded = [V::splat(0.0); TILE_COLUMNS];
             padded[..COLUMNS].copy_from_slice(&sums[i]);
@@ -207,6 +182,71 @@ unsafe fn dot_tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
             }
         }
     }
+}
+
+/// The part of the depth that fills cache lines: the loop that everything else is about. A tile's accumulators, one
+/// vector for each of its rows and one of B take exactly the sixteen registers of AVX2.
+#[inline(always)]
+unsafe fn dot_lines<V: Vector, const ROWS: usize, const COLUMNS: usize, const PREFETCH: bool>(
+    mut a: *const f32,
+    a_stride: usize,
+    mut b: *const f32,
+    b_stride: usize,
+    whole: usize,
+    mut sums: [[V; COLUMNS]; ROWS],
+) -> [[V; COLUMNS]; ROWS] {
+    unsafe {
+        let mut ahead = b.wrapping_add(COLUMNS * b_stride);
+        let end = a.add(whole);
+        while a != end {
+            if PREFETCH {
+                for j in 0..COLUMNS {
+                    V::prefetch(ahead.wrapping_add(j * b_stride));
+                }
+                ahead = ahead.wrapping_add(LINE);
+            }
+            for part in 0..LINE / V::LANES {
+                let mut a_lanes = [V::splat(0.0); ROWS];
+                for i in 0..ROWS {
+                    a_lanes[i] = V::load(a.add(i * a_stride + part * V::LANES));
+                }
+                for j in 0..COLUMNS {
+                    let b_lanes = V::load(b.add(j * b_stride + part * V::LANES));
+                    for i in 0..ROWS {
+                        sums[i][j] = a_lanes[i].multiply_add(b_lanes, sums[i][j]);
+                    }
+                }
+            }
+            a = a.add(LINE);
+            b = b.add(LINE);
+        }
+        sums
+    }
+}
+
+/// What is left of the depth after whole cache lines.
+#[inline(always)]
+unsafe fn dot_rest<V: Vector, const ROWS: usize, const COLUMNS: usize>(
+    p: &Product,
+    a: *const f32,
+    b: *const f32,
+    whole: usize,
+    mut sums: [[V; COLUMNS]; ROWS],
+) -> [[V; COLUMNS]; ROWS] {
+    let mut k = whole;
+    while k < p.depth {
+        let count = V::LANES.min(p.depth - k);
+        for j in 0..COLUMNS {
+            unsafe {
+                let b_lanes = first::<V>(b.add(j * p.b_stride + k), count);
+                for i in 0..ROWS {
+                    sums[i][j] = first::<V>(a.add(i * p.a_stride + k), count).multiply_add(b_lanes, sums[i][j]);
+                }
+            }
+        }
+        k += count;
+    }
+    sums
 }
 
 /// Loads `count` floats, at most as many as there are lanes.
@@ -277,14 +317,14 @@ unsafe fn sum_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
         }
         for k in depth.start..depth.end {
             let b = p.b.add(k * p.b_stride + column);
-            let mut b_lanes = [V::splat(0.0); VECTORS];
-            for v in 0..VECTORS {
-                b_lanes[v] = V::load(b.add(v * V::LANES));
-            }
+            let mut a_lanes = [V::splat(0.0); ROWS];
             for i in 0..ROWS {
-                let a = V::splat(*p.a.add((row + i) * p.a_stride + k));
-                for v in 0..VECTORS {
-                    sums[i][v] = a.multiply_add(b_lanes[v], sums[i][v]);
+                a_lanes[i] = V::splat(*p.a.add((row + i) * p.a_stride + k));
+            }
+            for v in 0..VECTORS {
+                let b_lanes = V::load(b.add(v * V::LANES));
+                for i in 0..ROWS {
+                    sums[i][v] = a_lanes[i].multiply_add(b_lanes, sums[i][v]);
                 }
             }
         }
