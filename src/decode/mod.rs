@@ -1,6 +1,7 @@
 //! Decoding: sampling, acceptance rules, plain decoding and the speculative round.
 
 pub mod accept;
+pub mod keys;
 pub mod plain;
 pub mod sampling;
 pub mod speculative;
@@ -9,6 +10,8 @@ use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
 use anyhow::Result;
 use mlx_rs::Array;
+use keys::KeyStream;
+use mlx_rs::ops::indexing::argmax_axis;
 use sampling::Sampling;
 
 /// A prompt is read in pieces of this many tokens, which bounds the memory that attention needs.
@@ -62,4 +65,9 @@ pub fn prefill(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) -> Resu
         model.prefill(&Array::from_slice(chunk, &[1, chunk.len() as i32]), cache)?;
     }
     Ok(())
+}
+
+/// One token a row of `logits` (`[n, vocab]` to `[n]`); a key is spent only where chance decides.
+pub fn choose(sampling: &Sampling, logits: &Array, keys: &mut KeyStream) -> Result<Array> {
+    if sampling.is_greedy() { Ok(argmax_axis(logits, -1, false)?) } else { sampling.sample(logits, &keys.next_key()?) }
 }

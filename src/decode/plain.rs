@@ -1,8 +1,9 @@
 //! Plain decoding, pipelined: the next step is submitted before the last token is read. The baseline of every
 //! speed-up, so it is as fast as we can make it.
 
-use super::sampling::{Keys, Sampling};
-use super::{Request, Round, Run, prefill};
+use super::keys::KeyStream;
+use super::sampling::Sampling;
+use super::{Request, Round, Run, choose, prefill};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
@@ -19,7 +20,7 @@ pub fn decode(model: &Transformer, request: &Request, observe: &mut dyn FnMut(Ro
     let prefill_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    let mut keys = Keys::new(request.seed)?;
+    let mut keys = KeyStream::new(request.seed);
     let mut run = Run { prefill_seconds, ..Run::default() };
     let mut next = None;
     if request.max_tokens > 0 {
@@ -30,7 +31,7 @@ pub fn decode(model: &Transformer, request: &Request, observe: &mut dyn FnMut(Ro
         if run.tokens.len() + 1 < request.max_tokens {
             next = Some(step(model, &mut cache, &token, &request.sampling, &mut keys)?);
         }
-        let token = token.try_item::<u32>()?;
+        let token = token.try_item_exact::<u32>()?;
         run.tokens.push(token);
         run.rounds += 1;
         observe(Round { tokens: &[token], accepted: 0, drafted: 0 });
@@ -48,10 +49,10 @@ fn step(
     cache: &mut KvCache,
     token: &Array,
     sampling: &Sampling,
-    keys: &mut Keys,
+    keys: &mut KeyStream,
 ) -> Result<Array> {
     let logits = model.forward(&token.reshape(&[1, 1])?, cache, Logits::Last)?;
-    let next = sampling.sample(&logits.reshape(&[1, -1])?, keys)?;
+    let next = choose(sampling, &logits.reshape(&[1, -1])?, keys)?;
     async_eval([&next])?;
     Ok(next)
 }

@@ -1,14 +1,15 @@
 //! The speculative round: draft, verify, accept and roll back as one lazy graph with one evaluation.
 
 use super::accept::{self, Accepted};
-use super::sampling::{Keys, Sampling};
+use super::keys::KeyStream;
+use super::sampling::Sampling;
 use super::{Request, Round, Run, prefill};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
 use mlx_rs::Array;
-use mlx_rs::ops::concatenate_axis;
+use mlx_rs::ops::concatenate;
 use mlx_rs::transforms::eval;
 use std::time::Instant;
 
@@ -30,7 +31,7 @@ pub fn decode(
     let prefill_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
-    let mut keys = Keys::new(request.seed)?;
+    let mut keys = KeyStream::new(request.seed);
     let mut committed = request.prompt.to_vec();
     let mut run = Run { prefill_seconds, ..Run::default() };
     let mut ended = false;
@@ -67,23 +68,23 @@ fn verify(
     committed: &[u32],
     proposal: Option<Proposal>,
     sampling: &Sampling,
-    keys: &mut Keys,
+    keys: &mut KeyStream,
 ) -> Result<Vec<u32>> {
     let last = Array::from_slice(&committed[committed.len() - 1..], &[1]);
     let (drafts, probabilities) = match proposal {
         Some(proposal) => (proposal.tokens, proposal.probabilities),
         None => (Array::from_slice::<u32>(&[], &[0]), None),
     };
-    let input = concatenate_axis(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
+    let input = concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
     let width = input.dim(1);
     let logits = model.forward(&input, cache, Logits::All)?.reshape(&[width, -1])?;
     let Accepted { count, tokens } = if sampling.is_greedy() {
         accept::greedy(&drafts, &logits)?
     } else {
-        accept::rejection(&drafts, probabilities.as_ref(), &sampling.probabilities(&logits)?, keys)?
+        accept::rejection(&drafts, probabilities.as_ref(), &sampling.probabilities(&logits)?, &keys.next_key()?)?
     };
     eval([&count, &tokens])?;
-    let accepted = count.try_item::<i32>()?;
+    let accepted = count.try_item_exact::<i32>()?;
     cache.truncate(committed.len() as i32 + accepted);
     Ok(tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec())
 }

@@ -3,10 +3,11 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, one line to [`build`], and a TOML under `drafts/`.
 
-pub mod lookup;
+
 pub mod model;
 
-use crate::decode::sampling::{Keys, Sampling};
+use crate::decode::keys::KeyStream;
+use crate::decode::sampling::Sampling;
 use anyhow::Result;
 use mlx_rs::Array;
 
@@ -32,7 +33,7 @@ pub trait Drafter {
         committed: &[u32],
         draft_length: usize,
         sampling: &Sampling,
-        keys: &mut Keys,
+        keys: &mut KeyStream,
     ) -> Result<Option<Proposal>>;
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.

@@ -1,13 +1,14 @@
 //! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, or its first layers.
 
 use super::{Drafter, Proposal};
-use crate::decode::prefill;
-use crate::decode::sampling::{Keys, Sampling};
+use crate::decode::{choose, prefill};
+use crate::decode::keys::KeyStream;
+use crate::decode::sampling::{Sampling, draw};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
 use mlx_rs::Array;
-use mlx_rs::ops::concatenate_axis;
+use mlx_rs::ops::concatenate;
 
 /// Drafts one token after the other with its own KV cache. Nothing is evaluated before the round is.
 pub struct ModelDrafter {
@@ -34,7 +35,7 @@ impl Drafter for ModelDrafter {
         committed: &[u32],
         draft_length: usize,
         sampling: &Sampling,
-        keys: &mut Keys,
+        keys: &mut KeyStream,
     ) -> Result<Option<Proposal>> {
         // After a round in which every draft was accepted the last one has not been read yet: two tokens to catch up.
         let unread = &committed[self.cache.len() as usize..];
@@ -44,10 +45,10 @@ impl Drafter for ModelDrafter {
             let logits = self.model.forward(&input, &mut self.cache, Logits::Last)?;
             let logits = logits.reshape(&[1, -1])?;
             let token = if sampling.is_greedy() {
-                sampling.sample(&logits, keys)?
+                choose(sampling, &logits, keys)?
             } else {
                 let row = sampling.probabilities(&logits)?;
-                let token = sampling.draw(&row, keys)?;
+                let token = draw(&row, &keys.next_key()?)?;
                 probabilities.push(row);
                 token
             };
@@ -58,8 +59,8 @@ impl Drafter for ModelDrafter {
             return Ok(None);
         }
         let probabilities =
-            if probabilities.is_empty() { None } else { Some(concatenate_axis(&probabilities, 0)?) };
-        Ok(Some(Proposal { tokens: concatenate_axis(&tokens, 0)?, probabilities }))
+            if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
+        Ok(Some(Proposal { tokens: concatenate(&tokens, 0)?, probabilities }))
     }
 
     fn settle(&mut self, committed: &[u32]) -> Result<()> {

@@ -1,7 +1,8 @@
 //! t(b), the time of one target forward of width b, and what a drafter's proposals cost.
 
 use crate::decode::prefill;
-use crate::decode::sampling::{Keys, Sampling};
+use crate::decode::keys::KeyStream;
+use crate::decode::sampling::Sampling;
 use crate::draft::Drafter;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
@@ -71,10 +72,10 @@ pub fn drafting(
 ) -> Result<Vec<Sample>> {
     let longest = draft_lengths.iter().copied().max().unwrap_or(0);
     drafter.begin(text, (text.len() + longest) as i32)?;
-    let mut keys = Keys::new(0)?;
+    let mut keys = KeyStream::new(0);
     let mut propose = |draft_length: usize| {
         let started = Instant::now();
-        let proposal = drafter.propose(text, draft_length, &Sampling::greedy(), &mut keys)?;
+        let proposal = drafter.propose(text, draft_length, &Sampling::GREEDY, &mut keys)?;
         if let Some(proposal) = &proposal {
             eval([&proposal.tokens])?;
         }

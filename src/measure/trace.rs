@@ -3,7 +3,8 @@
 //! With lossless greedy decoding the committed text does not depend on the draft length. So it is decoded once,
 //! plainly, and the drafter is asked at every position of it; from the answers every draft length is replayed.
 
-use crate::decode::sampling::{Keys, Sampling};
+use crate::decode::keys::KeyStream;
+use crate::decode::sampling::Sampling;
 use crate::draft::Drafter;
 use anyhow::Result;
 
@@ -26,11 +27,11 @@ pub fn trace(
     draft_length_max: usize,
 ) -> Result<Vec<Match>> {
     assert!(text.len() >= prompt_len + positions + draft_length_max, "the text must outlast every draft");
-    let mut keys = Keys::new(0)?;
+    let mut keys = KeyStream::new(0);
     drafter.begin(&text[..prompt_len], text.len() as i32)?;
     (prompt_len..prompt_len + positions)
         .map(|position| {
-            let proposal = drafter.propose(&text[..position], draft_length_max, &Sampling::greedy(), &mut keys)?;
+            let proposal = drafter.propose(&text[..position], draft_length_max, &Sampling::GREEDY, &mut keys)?;
             let tokens = match &proposal {
                 Some(proposal) => {
                     proposal.tokens.eval()?;

@@ -5,7 +5,7 @@
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
-use mlx_rs::ops::{concatenate_axis, zeros_dtype};
+use mlx_rs::ops::{concatenate, zeros_dtype};
 
 /// Buffers grow by this many tokens at a time.
 const STEP: i32 = 256;
@@ -94,5 +94,5 @@ fn grow(array: Array, capacity: i32) -> Result<Array> {
         return Ok(array);
     }
     let more = buffer(&array, missing)?;
-    Ok(concatenate_axis(&[array, more], 2)?)
+    Ok(concatenate(&[array, more], 2)?)
 }

@@ -3,7 +3,7 @@
 use super::cache::KvCache;
 use super::config::Config;
 use super::layers::{Embedding, Linear, RmsNorm, Rope};
-use super::weights::{Matrix, Weights};
+use super::weights::Weights;
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::sigmoid;
