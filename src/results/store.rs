@@ -117,3 +117,83 @@ fn holds_results(path: &Path) -> Result<bool> {
     let mut entries = std::fs::read_dir(path)?.filter_map(Result::ok);
     Ok(entries.any(|entry| entry.path().extension().is_some_and(|extension| extension == "csv")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::derived::PredictionRow;
+    use super::super::rows::PromptRow;
+    use super::*;
+    use std::fs;
+
+    fn identity() -> Identity {
+        Identity { scenario: "quick".to_string(), machine: "linux-cpu-2core".to_string(), ..Identity::default() }
+    }
+
+    #[test]
+    fn a_folder_is_resumed_by_its_own_scenario_and_counts_launches() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("machine/quick");
+        for launch in 0..3 {
+            let folder = ResultsDir::open(&path, &identity(), json!({ "threads": 2 })).unwrap();
+            assert_eq!(folder.launch(), launch);
+            let mut table = folder.table::<PromptRow>().unwrap();
+            table.append(PromptRow { prompt: format!("p{launch}"), ..PromptRow::default() }).unwrap();
+            assert_eq!(table.rows().len() as u64, launch + 1);
+        }
+        let stamp = read_environment(&path).unwrap().unwrap();
+        assert_eq!(stamp["launches"].as_array().unwrap().len(), 3);
+        assert_eq!(stamp["identity"]["machine"], "linux-cpu-2core");
+    }
+
+    #[test]
+    fn a_folder_of_another_identity_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        drop(ResultsDir::open(root.path(), &identity(), Value::Null).unwrap());
+        let before = fs::read(root.path().join(ENVIRONMENT)).unwrap();
+        let other = Identity { weights_sha256: "ff".to_string(), ..identity() };
+        let error = ResultsDir::open(root.path(), &other, Value::Null).unwrap_err().to_string();
+        assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
+        assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out_until_the_first_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let first = ResultsDir::open(root.path(), &identity(), Value::Null).unwrap();
+        let error = ResultsDir::open(root.path(), &identity(), Value::Null).unwrap_err().to_string();
+        assert!(error.contains("another ridgepoint is writing"), "{error}");
+        drop(first);
+        ResultsDir::open(root.path(), &identity(), Value::Null).unwrap();
+    }
+
+    #[test]
+    fn a_folder_without_or_with_a_broken_stamp_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || ResultsDir::open(root.path(), &identity(), Value::Null).unwrap_err().to_string();
+        fs::write(root.path().join("runs.csv"), "x").unwrap();
+        assert!(open().contains("has CSV files but no environment.json"));
+        for (stamp, expected) in [
+            ("{", "is not JSON"),
+            ("{}", "schema_version: missing"),
+            ("{\"schema_version\": 99}", "schema_version: 99"),
+            ("{\"schema_version\": 1}", "identity"),
+            ("{\"schema_version\": 1, \"identity\": {\"scenario\": 1}}", "identity"),
+        ] {
+            fs::write(root.path().join(ENVIRONMENT), stamp).unwrap();
+            assert!(open().contains(expected), "{stamp}: {}", open());
+        }
+    }
+
+    #[test]
+    fn derived_files_are_written_whole_and_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = ResultsDir::open(root.path(), &identity(), Value::Null).unwrap();
+        assert_eq!(folder.read::<PredictionRow>().unwrap(), []);
+        let rows = [PredictionRow { tau: 1.0 / 3.0, alpha: Some(1e-300), ..PredictionRow::default() }];
+        folder.write(&rows).unwrap();
+        folder.write(&rows).unwrap();
+        assert_eq!(folder.read::<PredictionRow>().unwrap(), rows);
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+}
