@@ -8,6 +8,7 @@ pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod gguf;
+pub mod language_model;
 pub mod layers;
 mod llama;
 mod matrix;
