@@ -2,3 +2,4 @@
 
 pub mod checkpoint;
 pub mod gguf;
+pub mod hub;
