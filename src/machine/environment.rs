@@ -1,22 +1,18 @@
-//! The environment stamp: what has to be known about a machine and a build to judge or repeat its numbers.
+//! The environment stamp: what has to be known about a machine and a build to judge or repeat its numbers. It becomes
+//! one entry of `launches` in `environment.json`.
 
-use super::blas_in_use::{self, Blas};
 use super::device::DeviceKind;
 use super::{mlx, slug};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use sysinfo::System;
 
-/// Raised whenever a field of `environment.json` or a column of a CSV beside it changes its meaning.
-pub const SCHEMA_VERSION: u32 = 1;
-
-/// Written to `environment.json` beside every set of results.
+/// One start of the program on one machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// [`SCHEMA_VERSION`] of the files written.
-    pub schema_version: u32,
     /// The machine's name in `results/<machine>/`: derived from what was detected, or given by `--machine`.
     pub machine: String,
     /// Where MLX computes.
@@ -29,7 +25,7 @@ pub struct Environment {
     pub cpu_model: String,
     /// Logical cores that this process may use.
     pub cores: usize,
-    /// The machine's memory, in bytes.
+    /// Memory that this process may use, in bytes.
     pub memory_bytes: u64,
     /// Operating system, version and processor architecture.
     pub os: String,
@@ -37,10 +33,8 @@ pub struct Environment {
     pub mlx_version: String,
     /// Which build of MLX runs.
     pub mlx_build: MlxBuild,
-    /// Who provides `cblas_sgemm` to MLX's CPU backend, the one called first in front.
-    pub blas: Vec<Blas>,
-    /// Threads of a matrix product on the CPU: those of the BLAS where it tells, else the cores.
-    pub threads: usize,
+    /// What computes float32 products on the CPU.
+    pub blas: Blas,
     /// Environment variables in force that change the number of threads or MLX's behaviour.
     pub variables: BTreeMap<String, String>,
     /// This program's version.
@@ -51,12 +45,21 @@ pub struct Environment {
     pub build_profile: &'static str,
     /// When the stamp was made, UTC, RFC 3339.
     pub time_utc: String,
-    /// SHA-256 of the scenario, filled in by the caller.
-    pub scenario_hash: Option<String>,
-    /// SHA-256 of the prompts, filled in by the caller.
-    pub prompt_hash: Option<String>,
-    /// SHA-256 of each model's weights by the model's name, filled in by the caller.
-    pub weights_hash: BTreeMap<String, String>,
+}
+
+/// What computes float32 products on the CPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blas {
+    /// `ridgepoint` for this program's own products, else the library's name and version.
+    pub name: String,
+    /// Instruction set of our own products; empty where a library does them all.
+    pub kernel: &'static str,
+    /// Threads of a product, where known.
+    pub threads: Option<usize>,
+    /// The library for what we do not compute ourselves; null if there is none.
+    pub library: Option<String>,
+    /// Whether that library is netlib's reference code, about ten times slower than the others.
+    pub is_reference: bool,
 }
 
 /// The builds of MLX.
@@ -71,7 +74,7 @@ pub enum MlxBuild {
 impl Environment {
     /// Describes this machine with MLX computing on `device`. `machine` replaces the derived name.
     pub fn detect(device: DeviceKind, machine: Option<&str>) -> Result<Environment> {
-        let mut system = System::new().context("cannot read the machine's description from the operating system")?;
+        let mut system = describe_system()?;
         system.refresh_memory();
         system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
         let cpu_model = cpu_model(&system);
@@ -82,9 +85,7 @@ impl Environment {
             DeviceKind::Gpu => mlx::device_info(device),
         };
         let device_name = info.name.unwrap_or_else(|| String::from("unknown"));
-        let blas = blas_in_use::in_use();
         Ok(Environment {
-            schema_version: SCHEMA_VERSION,
             machine: machine.map_or_else(|| slug::machine(device, &device_name, cores), String::from),
             device,
             device_memory_bytes: info.memory_bytes.unwrap_or(memory_bytes),
@@ -95,34 +96,67 @@ impl Environment {
             os: operating_system(),
             mlx_version: mlx::version(),
             mlx_build: mlx_build(),
-            threads: blas.iter().find_map(|blas| blas.threads).unwrap_or(cores),
-            blas,
+            blas: blas(),
             variables: variables(),
             ridgepoint_version: env!("CARGO_PKG_VERSION"),
             git_commit: option_env!("RIDGEPOINT_COMMIT"),
             build_profile: if cfg!(debug_assertions) { "debug" } else { "release" },
             time_utc: jiff::Timestamp::now().round(jiff::Unit::Second).expect("a second is a valid unit").to_string(),
-            scenario_hash: None,
-            prompt_hash: None,
-            weights_hash: BTreeMap::new(),
         })
     }
 
-    /// Writes `environment.json` into `folder`, complete or not at all.
-    pub fn write(&self, folder: &Path) -> Result<()> {
-        let path = folder.join("environment.json");
-        let temporary = folder.join(".environment.json.tmp");
-        let mut text = serde_json::to_string_pretty(self).context("environment.json")?;
-        text.push('\n');
-        std::fs::write(&temporary, text).with_context(|| format!("cannot write {}", temporary.display()))?;
-        std::fs::rename(&temporary, &path).with_context(|| format!("cannot write {}", path.display()))
+    /// MLX's version and build in words, for the identity of a results folder.
+    pub fn mlx(&self) -> String {
+        format!("{} {}", self.mlx_version, self.mlx_build)
     }
+}
+
+impl fmt::Display for MlxBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MlxBuild::Cpu => "cpu",
+            MlxBuild::Cuda => "cuda",
+            MlxBuild::Metal => "metal",
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn blas() -> Blas {
+    let found = crate::blas::describe();
+    // Only the file's name: its folder says nothing on another machine.
+    let library = found.system_library.map(|path| file_name(Path::new(&path)).into_owned());
+    Blas {
+        name: found.name,
+        kernel: found.kernel,
+        threads: Some(found.threads),
+        library,
+        is_reference: found.is_reference,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn blas() -> Blas {
+    let name = String::from("Accelerate");
+    Blas { name: name.clone(), kernel: "", threads: None, library: Some(name), is_reference: false }
 }
 
 /// Memory that this process may use: the machine's, or less where a control group limits it.
 fn usable_memory(system: &System) -> u64 {
     let limit = system.cgroup_limits().map(|limits| limits.total_memory).filter(|&bytes| bytes > 0);
     limit.map_or(system.total_memory(), |limit| limit.min(system.total_memory()))
+}
+
+/// Memory that is free for this process now, in bytes.
+pub fn memory_available() -> Result<u64> {
+    let mut system = describe_system()?;
+    system.refresh_memory();
+    let limit = system.cgroup_limits().map(|limits| limits.free_memory).filter(|&bytes| bytes > 0);
+    Ok(limit.map_or(system.available_memory(), |limit| limit.min(system.available_memory())))
+}
+
+fn describe_system() -> Result<System> {
+    System::new().context("cannot read the machine's description from the operating system")
 }
 
 fn cpu_model(system: &System) -> String {
@@ -200,18 +234,15 @@ mod tests {
 
     #[test]
     fn the_stamp_is_complete_and_names_no_path() {
-        let folder = tempfile::tempdir().unwrap();
         let environment = Environment::detect(DeviceKind::Cpu, None).unwrap();
-        environment.write(folder.path()).unwrap();
-        let text = std::fs::read_to_string(folder.path().join("environment.json")).unwrap();
-        let stamp: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(stamp["schema_version"], 1);
+        let stamp = serde_json::to_value(&environment).unwrap();
         assert_eq!(stamp["device"], "cpu");
         assert!(stamp["memory_bytes"].as_u64().unwrap() > 1 << 28);
-        assert!(stamp["mlx_version"].as_str().unwrap().starts_with("0."), "{text}");
+        assert!(stamp["mlx_version"].as_str().unwrap().starts_with("0."), "{stamp}");
         assert!(stamp["time_utc"].as_str().unwrap().ends_with('Z'));
-        assert!(!text.contains(env!("CARGO_MANIFEST_DIR")), "{text}");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing half-written is left");
+        assert!(!stamp.to_string().contains(env!("CARGO_MANIFEST_DIR")), "{stamp}");
+        let library = stamp["blas"]["library"].as_str().unwrap();
+        assert!(!library.contains('/') && !library.is_empty(), "{stamp}");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! How to add one more field to the environment stamp: add it to [`environment::Environment`] with a `///` line and
 //! fill it in `detect`. How to add a check to `ridgepoint doctor`: add one `Finding` in [doctor].
 
-pub mod blas_in_use;
 pub mod ceilings;
 pub mod device;
+pub mod doctor;
 pub mod environment;
 #[cfg(not(target_os = "macos"))]
 mod mach_time;

@@ -1,1 +1,4 @@
-//! See the table of folders in the README.
+//! Measurement: what is run, in which order, and what is timed. Rows come out raw, in the order taken.
+
+pub mod cost;
+pub mod trace;

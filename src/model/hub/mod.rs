@@ -10,7 +10,7 @@ mod fetch;
 mod reference;
 mod settings;
 
-pub use cache::{CachedModel, list};
+pub use cache::CachedModel;
 pub use fetch::fetch;
 pub use reference::Reference;
 pub use settings::Settings;
@@ -92,7 +92,7 @@ fn find_by_name(name: &str, folder: &Path) -> Result<Option<PathBuf>> {
 
 /// The folders called `models` beside the work and beside the program: in the current folder or above it, and above
 /// the executable.
-pub fn model_folders() -> Vec<PathBuf> {
+fn model_folders() -> Vec<PathBuf> {
     let work = std::env::current_dir().ok();
     let program = std::env::current_exe().ok();
     let above = [work.as_deref(), program.as_deref()].into_iter().flatten().flat_map(Path::ancestors);
@@ -105,8 +105,18 @@ pub fn model_folders() -> Vec<PathBuf> {
     folders
 }
 
+/// Every model that can be named: those in `models/`, then those in the hub's cache.
+pub fn available() -> Result<Vec<CachedModel>> {
+    let mut models = Vec::new();
+    for folder in model_folders() {
+        models.extend(list_local(&folder)?);
+    }
+    models.extend(cache::list(&Settings::from_env()?.cache));
+    Ok(models)
+}
+
 /// The models in a `models/` folder by name, sorted: GGUF files and folders with a `config.json`.
-pub fn list_local(folder: &Path) -> Result<Vec<CachedModel>> {
+fn list_local(folder: &Path) -> Result<Vec<CachedModel>> {
     let mut models = Vec::new();
     for name in local_names(folder) {
         let path = folder.join(&name);
