@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod gguf;
 pub mod language_model;
+pub mod hub;
 pub mod layers;
 mod llama;
 mod matrix;
