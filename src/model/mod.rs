@@ -4,14 +4,20 @@
 //! that fills a [`config::Config`] and refuses by name what it cannot do, and add one line to [`FAMILIES`].
 
 pub mod cache;
+pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod gguf;
 pub mod layers;
 mod llama;
+mod matrix;
 mod mistral;
 mod qwen2;
 mod qwen3;
+mod safetensors;
+mod stored;
+pub mod token_stream;
+pub mod tokenizer;
 pub mod transformer;
 pub mod weights;
 
@@ -44,7 +50,10 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
     let model_type = checkpoint.config["model_type"].as_str().unwrap_or_default();
     let names: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
     let (_, family) = FAMILIES.iter().find(|(name, _)| *name == model_type).ok_or_else(|| {
-        crate::usage!("{source}: 'model_type' = \"{model_type}\" is not supported by ridgepoint ({} are)", names.join(", "))
+        crate::usage!(
+            "{source}: 'model_type' = \"{model_type}\" is not supported by ridgepoint ({} are)",
+            names.join(", ")
+        )
     })?;
     family(&Reader { source: &source, value: &checkpoint.config })
 }

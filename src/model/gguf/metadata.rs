@@ -166,12 +166,7 @@ impl Metadata {
         found.ok_or_else(|| anyhow!("metadata key '{key}' is missing"))
     }
 
-    fn typed<'a, T>(
-        &'a self,
-        key: &str,
-        wanted: &str,
-        convert: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Option<T>> {
+    fn typed<'a, T>(&'a self, key: &str, wanted: &str, convert: impl Fn(&'a Value) -> Option<T>) -> Result<Option<T>> {
         let Some(value) = self.0.get(key) else { return Ok(None) };
         match convert(value) {
             Some(converted) => Ok(Some(converted)),
