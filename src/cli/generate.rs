@@ -5,10 +5,11 @@ use crate::decode::sampling::Sampling;
 use crate::decode::{Request, Round, Run, plain, speculative};
 use crate::draft;
 use crate::model::chat::Message;
+use crate::model::hub;
 use crate::model::language_model::LanguageModel;
-use crate::model::weights::{LoadOptions, Quantization};
+use crate::model::weights::LoadOptions;
 use crate::report::stream::{Summary, TextStream, wants_colour};
-use crate::scenario::{DraftSpec, Dtype, ModelSource};
+use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantize};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,7 @@ pub struct Args {
     dtype: Option<Dtype>,
     /// Quantise the weights on load: BITS or BITS:GROUP
     #[arg(long, value_name = "BITS[:GROUP]")]
-    quantize: Option<Quantization>,
+    quantize: Option<Quantize>,
     /// Print one JSON object in place of the text
     #[arg(long)]
     json: bool,
@@ -66,10 +67,10 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     }
     let spec = args.draft.as_deref().map(|file| Ok::<_, anyhow::Error>((file, DraftSpec::read(file)?))).transpose()?;
     let text = prompt_text(args)?;
-    global.select_device()?;
+    crate::machine::device::select(global.device)?;
 
-    let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize };
-    let model = LanguageModel::load(&super::model_path(&args.model)?, &options)?;
+    let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize.map(Into::into) };
+    let model = LanguageModel::load(&hub::resolve(&args.model)?, &options)?;
     let mut drafter = match &spec {
         Some((file, spec)) => Some(draft::build(file, spec, &model, &|name| draft_model(file, name))?),
         None => None,
@@ -113,7 +114,7 @@ fn chat(args: &Args, text: String) -> Vec<Message> {
 fn draft_model(file: &Path, name: &str) -> Result<PathBuf> {
     match ModelSource::find(file, "path", name)? {
         ModelSource::Local(path) => Ok(path),
-        ModelSource::Hub(name) => super::model_path(&name),
+        ModelSource::Hub(name) => hub::resolve(&name),
     }
 }
 

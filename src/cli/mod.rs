@@ -7,6 +7,8 @@
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
+#[cfg(feature = "mlx")]
+mod generate;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +35,9 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
+    /// Continue a prompt or answer a chat, plainly or with a drafter
+    #[cfg(feature = "mlx")]
+    Generate(generate::Args),
     #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
@@ -43,6 +48,8 @@ pub fn run() -> Result<()> {
     match cli.command {
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Generate(args) => generate::run(&args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }

@@ -12,7 +12,7 @@ use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::model::language_model::LanguageModel;
 use crate::model::tokenizer::Mismatch;
-use crate::model::weights::{LoadOptions, Quantization};
+use crate::model::weights::LoadOptions;
 use crate::scenario::DraftSpec;
 use anyhow::Result;
 use mlx_rs::Array;
@@ -31,7 +31,7 @@ pub fn build(
         DraftSpec::Model(draft) => {
             let options = LoadOptions {
                 dtype: draft.dtype.map(Into::into),
-                quantize: draft.quantize.map(Quantization::try_from).transpose()?,
+                quantize: draft.quantize.map(Into::into),
             };
             let path = find(&draft.path)?;
             let model = LanguageModel::load(&path, &options)?;
