@@ -11,6 +11,7 @@ pub mod gguf;
 pub mod layers;
 mod llama;
 mod matrix;
+mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;
