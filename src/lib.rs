@@ -6,6 +6,7 @@
 //! Everything from the CSVs on is pure and builds without MLX (`--no-default-features`).
 
 pub mod cli;
+pub mod decision;
 pub mod error;
 pub mod report;
 pub mod results;

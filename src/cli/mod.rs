@@ -3,12 +3,22 @@
 //! How to add a subcommand: write `src/cli/NAME.rs` with an `Args` struct and `pub fn run(args, &Global)`, add one
 //! variant to [`Command`] and one line to [`run`].
 
+#[cfg(feature = "mlx")]
+mod doctor;
+#[cfg(feature = "mlx")]
+mod fetch;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Options that mean the same for every subcommand.
 #[derive(clap::Args, Debug, Clone)]
-pub struct Global {}
+pub struct Global {
+    /// Where models run: the GPU if there is one, unless this says otherwise
+    #[cfg(feature = "mlx")]
+    #[arg(long, global = true, value_name = "cpu|gpu")]
+    pub device: Option<crate::machine::device::DeviceKind>,
+}
 
 #[derive(Parser, Debug)]
 #[command(name = "ridgepoint", version, about, propagate_version = true, max_term_width = 110)]
@@ -20,10 +30,20 @@ struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {}
+enum Command {
+    #[cfg(feature = "mlx")]
+    Fetch(fetch::Args),
+    #[cfg(feature = "mlx")]
+    Doctor(doctor::Args),
+}
 
 /// Parses the command line and runs what it asks for.
 pub fn run() -> Result<()> {
     let cli = Cli::parse();
-    match cli.command {}
+    match cli.command {
+        #[cfg(feature = "mlx")]
+        Command::Fetch(args) => fetch::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Doctor(args) => doctor::run(args, &cli.global),
+    }
 }

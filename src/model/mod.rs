@@ -8,6 +8,8 @@ pub mod chat;
 pub mod checkpoint;
 pub mod config;
 pub mod gguf;
+pub mod language_model;
+pub mod hub;
 pub mod layers;
 mod llama;
 mod matrix;

@@ -1,1 +1,3 @@
 //! See the table of folders in the README.
+
+pub mod stream;
