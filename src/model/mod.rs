@@ -13,6 +13,7 @@ pub mod hub;
 pub mod layers;
 mod llama;
 mod matrix;
+mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;

@@ -7,8 +7,9 @@ pub use super::matrix::{Matrix, Quantization};
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
-use super::safetensors;
+
 use crate::scenario;
+use super::{memory, safetensors};
 use super::stored::{Catalogue, Encoding, Stored};
 use anyhow::{Context, Result, bail};
 use mlx_rs::{Array, Dtype, transforms};
@@ -69,6 +70,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)>
     if checkpoint.config["tie_word_embeddings"] == true {
         catalogue.tensors.retain(|name, _| !name.starts_with("lm_head."));
     }
+    memory::check(&catalogue, options)?;
     let quantization = checkpoint.config.get("quantization").cloned().unwrap_or_default();
     Ok((checkpoint, Weights { catalogue, quantization, options: *options }))
 }
