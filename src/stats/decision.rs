@@ -27,6 +27,8 @@ pub struct Input {
     /// Largest loss that does not matter, for example 0.02 for 2 %.
     pub margin: f64,
     pub seed: u64,
+    /// Method of the simultaneous comparison; none chooses by the number of prompts.
+    pub method: Option<Method>,
     /// Monte-Carlo draws of the simultaneous comparison.
     pub draws: usize,
     /// Bootstrap resamples of each interval, at least 1.
@@ -93,7 +95,7 @@ pub fn decide(input: &Input) -> Result<Decision> {
     check(input)?;
     let input = &in_order_of_length(input);
     let blocks = Blocks::new(&input.seconds, &input.tokens)?;
-    let method = Method::for_prompts(blocks.prompts());
+    let method = input.method.unwrap_or(Method::for_prompts(blocks.prompts()));
     let selection = compare_with_best(&blocks, input.confidence, method, input.draws, input.seed)?;
     let versus_plain = versus_plain(input, &blocks)?;
     let lengths_where = |keep: &dyn Fn(usize) -> bool| -> Vec<u32> {

@@ -16,6 +16,7 @@ pub mod multiple;
 pub mod paired;
 pub mod selection;
 pub mod sign_flip;
+pub mod simulation;
 pub mod summary;
 
 pub use error::{Result, StatsError};
