@@ -4,6 +4,7 @@
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, one line to [`build`], and a TOML under `drafts/`.
 
 
+pub mod lookup;
 pub mod model;
 
 use crate::decode::keys::KeyStream;
