@@ -6,7 +6,6 @@
 
 pub mod lookup;
 pub mod model;
-mod prompt_lookup;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
@@ -61,7 +60,7 @@ pub fn build(
             Box::new(model::ModelDrafter::new(target.transformer.truncated(draft.layers)))
         }
         DraftSpec::PromptLookup(draft) => {
-            Box::new(prompt_lookup::PromptLookupDrafter::new(draft.max_ngram, draft.min_ngram)?)
+            Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?)
         }
     })
 }
