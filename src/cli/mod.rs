@@ -3,6 +3,8 @@
 //! How to add a subcommand: write `src/cli/NAME.rs` with an `Args` struct and `pub fn run(args, &Global)`, add one
 //! variant to [`Command`] and one line to [`run`].
 
+mod analyze;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -20,10 +22,14 @@ struct Cli {
 }
 
 #[derive(Subcommand, Debug)]
-enum Command {}
+enum Command {
+    Analyze(analyze::Args),
+}
 
 /// Parses the command line and runs what it asks for.
 pub fn run() -> Result<()> {
     let cli = Cli::parse();
-    match cli.command {}
+    match cli.command {
+        Command::Analyze(args) => analyze::run(&args, &cli.global),
+    }
 }
