@@ -13,6 +13,7 @@ use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantize};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
+/// Continue a prompt or answer a chat, plainly or with a drafter
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// A GGUF file, a directory of safetensors, a name under models/, or hf://org/name[@revision]

@@ -1,25 +1,14 @@
 //! The one sentence that a person can act on.
 
-use crate::decision::Choice;
+use crate::analysis::{Choice, Why};
 use crate::stats::bootstrap::Estimate;
 
-/// What explains a speed-up or its absence, at the length spoken of.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Why {
-    /// Committed tokens a round.
-    pub tau: f64,
-    /// t(γ+1) over T_AR: what a verification costs in plain tokens.
-    pub verification: f64,
-    /// The proposal's time over T_AR.
-    pub proposal: f64,
-}
-
 /// Which draft length, how much faster than plain decoding with what interval, and why; or why there is no answer.
-/// `why` speaks of the recommended length, or of the fastest one if none is recommended over plain decoding.
+/// `why` speaks of [`Choice::notable_length`].
 pub fn sentence(choice: &Choice, why: Option<Why>) -> String {
-    match choice.recommended {
+    match choice.decision.recommended {
         Some(0) => no_draft(choice, why),
-        Some(length) => draft(choice, length, why),
+        Some(length) => draft(choice, u64::from(length), why),
         None => undecided(choice),
     }
 }
@@ -27,16 +16,19 @@ pub fn sentence(choice: &Choice, why: Option<Why>) -> String {
 fn draft(choice: &Choice, length: u64, why: Option<Why>) -> String {
     let drafter = &choice.drafter;
     let tokens = if length == 1 { "token" } else { "tokens" };
-    let speed = match &choice.confirmation {
-        Some(confirmed) if confirmed.draft_length == length => {
+    let confidence = choice.decision.confidence;
+    let speed = match (&choice.confirmation, choice.versus_plain(length)) {
+        (Some(confirmed), _) if confirmed.draft_length == length => {
+            let Estimate { value, low, high, .. } = confirmed.speedup;
             let prompts = confirmed.prompts;
-            let speedup = speedup(&confirmed.speedup, choice.confidence);
-            format!("{speedup}, confirmed on {prompts} prompts that had no part in the choice")
+            let speed = speedup(value, low, high, confidence);
+            format!("{speed}, confirmed on {prompts} prompts that had no part in the choice")
         }
-        _ => {
-            let speedup = choice.arm(length).map(|arm| speedup(&arm.speedup, choice.confidence)).unwrap_or_default();
-            format!("{speedup} on the {} prompts it was chosen on, not confirmed", choice.prompts)
+        (_, Some(arm)) => {
+            let speed = speedup(arm.speedup, arm.low, arm.high, confidence);
+            format!("{speed} on the {} prompts it was chosen on, not confirmed", choice.decision.prompts)
         }
+        _ => "plain decoding was not timed".to_string(),
     };
     format!(
         "Draft {length} {tokens} a round with {drafter}: {speed}{}{}.",
@@ -46,44 +38,48 @@ fn draft(choice: &Choice, length: u64, why: Option<Why>) -> String {
 }
 
 fn no_draft(choice: &Choice, why: Option<Why>) -> String {
-    let Choice { drafter, prompts, .. } = choice;
+    let drafter = &choice.drafter;
     let Some(best) = choice.fastest_draft() else {
         return format!("Decode plainly: no draft length of {drafter} was timed.");
     };
-    let length = best.arm.draft_length;
-    let p = best.p_holm.map(|p| format!(", Holm-adjusted p = {}", p_value(p))).unwrap_or_default();
-    let because = if best.speedup.value < 1.0 { because(why, "yields only") } else { String::new() };
-    let speedup = speedup(&best.speedup, choice.confidence);
+    let because = if best.speedup < 1.0 { because(why, "yields only") } else { String::new() };
+    let speed = speedup(best.speedup, best.low, best.high, choice.decision.confidence);
     format!(
-        "Do not draft with {drafter}: no draft length timed is shown to beat plain decoding on {prompts} prompts (the fastest, \
-         γ={length}, is {speedup}{p}){because}."
+        "Do not draft with {drafter}: no draft length timed is shown to beat plain decoding on {} prompts (the fastest, γ={}, is \
+         {speed}, Holm-adjusted p = {}){because}.",
+        choice.decision.prompts,
+        best.draft_length,
+        p_value(best.p_holm)
     )
 }
 
 fn undecided(choice: &Choice) -> String {
-    let set = list(&choice.confidence_set());
-    let margin = percent(choice.practical_margin);
-    let more = match choice.more_prompts {
+    let decision = &choice.decision;
+    let more = match decision.more_prompts {
         Some(more) => format!("about {more} more prompts would decide"),
-        None => "more prompts are needed".to_string(),
+        None => "how many more prompts would decide cannot be said".to_string(),
     };
     format!(
-        "Undecided for {}: on {} prompts no draft length is shown to lose less than {margin} to the best (it may be γ={set}); {more}.",
-        choice.drafter, choice.prompts
+        "Undecided for {}: on {} prompts no draft length is shown to lose less than {} to the best (it may be γ={}); {more}.",
+        choice.drafter,
+        decision.prompts,
+        percent(decision.margin),
+        list(&decision.confidence_set)
     )
 }
 
 /// `1.420 times as fast as plain decoding (95 % interval 1.310 to 1.532)`.
-fn speedup(estimate: &Estimate, confidence: f64) -> String {
-    let interval = match (estimate.low, estimate.high) {
+fn speedup(value: f64, low: Option<f64>, high: Option<f64>, confidence: f64) -> String {
+    let interval = match (low, high) {
         (Some(low), Some(high)) => format!("{} interval {low:.3} to {high:.3}", percent(confidence)),
-        _ => estimate.caveat.clone().unwrap_or_else(|| "no interval".to_string()),
+        _ => "too few prompts or no spread for an interval".to_string(),
     };
-    format!("{:.3} times as fast as plain decoding ({interval})", estimate.value)
+    format!("{value:.3} times as fast as plain decoding ({interval})")
 }
 
 fn rivals(choice: &Choice, length: u64) -> String {
-    let others: Vec<u64> = choice.confidence_set().into_iter().filter(|other| *other != length).collect();
+    let set = choice.decision.confidence_set.iter().copied();
+    let others: Vec<u32> = set.filter(|other| u64::from(*other) != length).collect();
     if others.is_empty() { String::new() } else { format!("; the fastest may also be γ={}", list(&others)) }
 }
 
@@ -95,8 +91,8 @@ fn because(why: Option<Why>, yields: &str) -> String {
     )
 }
 
-fn list(lengths: &[u64]) -> String {
-    lengths.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+fn list(lengths: &[u32]) -> String {
+    lengths.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A share in per cent, without needless digits.
@@ -113,7 +109,8 @@ fn p_value(p: f64) -> String {
 mod tests {
     use super::super::tests::{choice, estimate};
     use super::*;
-    use crate::decision::Confirmation;
+    use crate::analysis::Confirmation;
+    use crate::stats::decision::VersusPlain;
 
     const WHY: Why = Why { tau: 1.9, verification: 1.12, proposal: 0.03 };
 
@@ -131,8 +128,8 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_length_says_so() {
-        let confirmed_another = Confirmation { prompts: 16, draft_length: 4, speedup: estimate(9.0, 9.0, 9.0) };
-        let choice = Choice { confirmation: Some(confirmed_another), ..choice(Some(2)) };
+        let another = Confirmation { prompts: 16, draft_length: 4, speedup: estimate(9.0, 9.0, 9.0) };
+        let choice = Choice { confirmation: Some(another), ..choice(Some(2)) };
         let text = sentence(&choice, None);
         assert!(text.contains("1.500 times") && text.contains("24 prompts it was chosen on, not confirmed"), "{text}");
     }
@@ -140,22 +137,23 @@ mod tests {
     #[test]
     fn plain_decoding_is_recommended_with_the_reason() {
         let mut choice = choice(Some(0));
-        choice.arms.truncate(2);
-        choice.arms[1].speedup = estimate(0.82, 0.8, 0.84);
-        choice.arms[1].p_holm = Some(1.0);
+        choice.decision.versus_plain.truncate(1);
+        choice.decision.versus_plain[0] =
+            VersusPlain { draft_length: 2, speedup: 0.82, low: Some(0.8), high: Some(0.84), p_holm: 1.0 };
         assert_eq!(
             sentence(&choice, Some(Why { tau: 1.1, verification: 1.2, proposal: 0.14 })),
             "Do not draft with lookup: no draft length timed is shown to beat plain decoding on 24 prompts (the fastest, γ=2, is \
              0.820 times as fast as plain decoding (95 % interval 0.800 to 0.840), Holm-adjusted p = 1.000), because a round \
              yields only 1.10 tokens for the time of 1.34 plain ones (verification 1.20, drafting 0.14)."
         );
-        choice.arms.truncate(1);
+        choice.decision.versus_plain.clear();
         assert_eq!(sentence(&choice, None), "Decode plainly: no draft length of lookup was timed.");
     }
 
     #[test]
     fn no_answer_says_what_would_give_one() {
-        let choice = Choice { more_prompts: Some(30), ..choice(None) };
+        let mut choice = choice(None);
+        choice.decision.more_prompts = Some(30);
         assert_eq!(
             sentence(&choice, Some(WHY)),
             "Undecided for lookup: on 24 prompts no draft length is shown to lose less than 2 % to the best (it may be γ=2, 4); \

@@ -1,8 +1,8 @@
 //! The table of one decision: predicted and measured throughput of every draft length, and what speaks for it.
 
-use crate::decision::{ArmResult, Choice};
+use crate::analysis::{ArmResult, Choice};
 use crate::results::PredictionRow;
-use crate::stats::bootstrap::Estimate;
+use crate::stats::decision::VersusPlain;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
@@ -14,7 +14,7 @@ const HEADER: [&str; 9] =
 /// hold for all lengths at once.
 pub fn decision_table(choice: &Choice, predictions: &[PredictionRow]) -> String {
     let predictions: Vec<_> = predictions.iter().filter(|row| row.drafter == choice.drafter).collect();
-    let mut lengths: Vec<u64> = choice.arms.iter().map(|arm| arm.arm.draft_length).collect();
+    let mut lengths: Vec<u64> = choice.arms.iter().map(|arm| arm.draft_length).collect();
     lengths.extend(predictions.iter().map(|row| row.draft_length));
     lengths.sort_unstable();
     lengths.dedup();
@@ -31,42 +31,47 @@ pub fn decision_table(choice: &Choice, predictions: &[PredictionRow]) -> String 
 }
 
 fn row(choice: &Choice, length: u64, arm: Option<&ArmResult>, prediction: Option<&PredictionRow>) -> [String; 9] {
-    let mark = match arm {
-        Some(_) if choice.recommended == Some(length) => "*",
-        Some(arm) if arm.may_be_best => "+",
-        _ => "",
+    let decision = &choice.decision;
+    let mark = if decision.recommended.map(u64::from) == Some(length) {
+        "*"
+    } else if decision.confidence_set.iter().any(|other| u64::from(*other) == length) {
+        "+"
+    } else {
+        ""
     };
     let number = |value: Option<f64>, digits: usize| value.map_or(String::new(), |value| format!("{value:.digits$}"));
-    let timed = |text: fn(&ArmResult) -> String| arm.map(text).unwrap_or_default();
+    let versus_plain = choice.versus_plain(length);
     [
         mark.to_string(),
         length.to_string(),
         number(prediction.and_then(|row| row.replay_tok_per_s), 1),
         number(arm.map(|arm| arm.tok_per_s), 1),
-        number(arm.map(|arm| arm.speedup.value), 3),
-        timed(|arm| interval(&arm.speedup)),
-        timed(|arm| loss(arm.loss_bound)),
+        number(versus_plain.map(|arm| arm.speedup), 3),
+        versus_plain.map(interval).unwrap_or_default(),
+        decision.loss_bound.get(&(length as u32)).map(|bound| loss(*bound)).unwrap_or_default(),
         number(arm.and_then(ArmResult::tau).or(prediction.map(|row| row.tau)), 2),
-        timed(acceptance),
+        arm.map(acceptance).unwrap_or_default(),
     ]
 }
 
 /// `1.310 to 1.532`, or nothing if there is no interval.
-fn interval(estimate: &Estimate) -> String {
-    match (estimate.low, estimate.high) {
+fn interval(arm: &VersusPlain) -> String {
+    match (arm.low, arm.high) {
         (Some(low), Some(high)) => format!("{low:.3} to {high:.3}"),
         _ => String::new(),
     }
 }
 
 /// A bound on a loss in per cent, rounded up so that the bound holds.
-fn loss(bound: f64) -> String {
-    if bound.is_finite() { format!("{:.1} %", (bound * 1000.0 - 1e-9).ceil().abs() / 10.0) } else { "unknown".to_string() }
+fn loss(bound: Option<f64>) -> String {
+    let per_cent = |bound: f64| format!("{:.1} %", (bound * 1000.0 - 1e-9).ceil().abs() / 10.0);
+    bound.map_or("unknown".to_string(), per_cent)
 }
 
 fn acceptance(arm: &ArmResult) -> String {
-    let share = arm.acceptance().map(|share| format!("{} / {} = {share:.3}", arm.accepted, arm.drafted));
-    share.unwrap_or_default()
+    let counts = &arm.counts;
+    let share = |share| format!("{} / {} = {share:.3}", counts.accepted, counts.drafted);
+    arm.acceptance().map(share).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -87,7 +92,7 @@ mod tests {
         let text = decision_table(&choice(Some(2)), &[predicted(1, 25.04), predicted(2, 29.96), other]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 5, "{text}");
-        assert_eq!(lines[1].join(" "), "0 20.0 1.000 60.0 % 1.00");
+        assert_eq!(lines[1].join(" "), "0 20.0 60.0 % 1.00");
         assert_eq!(lines[2].join(" "), "1 25.0 1.25");
         assert_eq!(lines[3].join(" "), "* 2 30.0 30.0 1.500 1.400 to 1.600 1.3 % 1.60 432 / 1440 = 0.300");
         assert_eq!(lines[4].join(" "), "+ 4 29.8 1.490 1.390 to 1.590 unknown 1.80 512 / 2560 = 0.200");
@@ -95,6 +100,6 @@ mod tests {
 
     #[test]
     fn a_bound_is_rounded_up() {
-        assert_eq!([0.0, 0.01, 0.0101, 0.0199].map(loss), ["0.0 %", "1.0 %", "1.1 %", "2.0 %"]);
+        assert_eq!([0.0, 0.01, 0.0101, 0.0199].map(|bound| loss(Some(bound))), ["0.0 %", "1.0 %", "1.1 %", "2.0 %"]);
     }
 }
