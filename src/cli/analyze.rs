@@ -6,7 +6,7 @@ use crate::report::{decision_table, sentence};
 use crate::results::PredictionRow;
 use anyhow::Result;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens
@@ -30,14 +30,20 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
-    if args.path.is_dir() { analyze_folder(args) } else { analyze_file(args) }
+    if args.path.is_dir() { folder(&args.path, args.json) } else { analyze_file(args) }
 }
 
-fn analyze_folder(args: &Args) -> Result<()> {
-    let derived: Derived = derive(&args.path)?;
-    derived.write(&args.path)?;
+/// Rebuilds and shows a results folder.
+pub fn folder(path: &Path, json: bool) -> Result<()> {
+    let derived = derive(path)?;
+    derived.write(path)?;
+    show(&derived, json)
+}
+
+/// Prints every decision, then the warnings.
+pub fn show(derived: &Derived, json: bool) -> Result<()> {
     for regime in &derived.choices {
-        if args.json {
+        if json {
             println!("{}", as_json(&regime.choice)?);
         } else {
             print(&regime.choice, &derived.predictions);

@@ -12,6 +12,7 @@ use crate::decode::sampling::Sampling;
 use crate::model::language_model::LanguageModel;
 use crate::model::tokenizer::Mismatch;
 use crate::model::weights::LoadOptions;
+use crate::roofline::ModelShape;
 use crate::scenario::DraftSpec;
 use anyhow::Result;
 use mlx_rs::Array;
@@ -92,4 +93,9 @@ pub trait Drafter {
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;
+
+    /// The sizes of the model that it runs, one forward for each token it proposes; none if it runs none.
+    fn shape(&self) -> Option<ModelShape> {
+        None
+    }
 }

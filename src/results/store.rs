@@ -41,6 +41,14 @@ impl ResultsDir {
         Ok(ResultsDir { path: path.to_path_buf(), launch: stamp.launches.len() as u64 - 1, _lock: lock })
     }
 
+    /// Refuses a folder that belongs to another identity.
+    pub fn check(path: &Path, identity: &Identity) -> Result<()> {
+        match Stamp::read(path)? {
+            Some(stamp) => stamp.identity.check(&path.display().to_string(), identity),
+            None => bail!("{}: has no environment.json; name another folder with --results", path.display()),
+        }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
