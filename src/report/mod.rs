@@ -3,6 +3,7 @@
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
 mod sentence;
+pub mod stream;
 mod table;
 
 pub use sentence::sentence;
