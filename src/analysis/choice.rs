@@ -69,6 +69,7 @@ pub fn choose(drafter: &str, complete: &Complete, rules: &Rules) -> Result<Choic
         seed: rules.seed,
         draws: DRAWS,
         resamples: bootstrap::RESAMPLES,
+        method: None,
     });
     let left_out = complete.left_out.len();
     let decision = decision.with_context(|| match complete.left_out.first() {
