@@ -4,6 +4,8 @@
 //! variant to [`Command`] and one line to [`run`].
 
 #[cfg(feature = "mlx")]
+mod convert;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
@@ -34,6 +36,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
+    Convert(convert::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
 
@@ -43,6 +47,8 @@ pub fn run() -> Result<()> {
     match cli.command {
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Convert(args) => convert::run(&args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }
