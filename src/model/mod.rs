@@ -7,6 +7,7 @@ pub mod cache;
 pub mod chat;
 pub mod checkpoint;
 pub mod config;
+pub mod convert;
 pub mod gguf;
 pub mod language_model;
 pub mod hub;
