@@ -20,6 +20,15 @@ pub enum Logits {
     Last,
 }
 
+/// Where the tokens of a forward stand and what they attend to.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    /// Rotary position of the first token; the others follow.
+    position: i32,
+    /// `[b, len + b]` bool over what the cache holds and the tokens themselves; causal if there is none.
+    mask: Option<&'a Array>,
+}
+
 #[derive(Debug, Clone)]
 struct Attention {
     q_proj: Linear,
@@ -55,7 +64,7 @@ impl Attention {
     }
 
     /// `x`: `[batch, b, hidden]`.
-    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache) -> Result<Array> {
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         let (batch, width) = (x.dim(0), x.dim(1));
         let heads = |y: Array, heads: i32| y.reshape(&[batch, width, heads, self.head_dim]);
         let mut queries = heads(self.q_proj.forward(x)?, self.num_heads)?;
@@ -65,11 +74,11 @@ impl Attention {
             queries = q_norm.forward(&queries)?;
             keys = k_norm.forward(&keys)?;
         }
-        let position = cache.len();
-        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, position)?;
-        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, position)?;
+        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
+        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
         let (keys, values) = cache.update(index, &keys, &values)?;
-        let mask = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let causal = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let mask = place.mask.map(ScaledDotProductAttentionMask::Array).or(causal);
         let scale = (self.head_dim as f32).powf(-0.5);
         let y = scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
         let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, width, -1])?;
@@ -133,8 +142,8 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache) -> Result<Array> {
-        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache)?)?;
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?)?;
         Ok(h.add(self.mlp.forward(&self.post_attention_layernorm.forward(&h)?)?)?)
     }
 
@@ -183,23 +192,33 @@ impl Transformer {
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
     /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
     pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
-        let mut h = self.hidden(tokens, cache)?;
+        let place = Place { position: cache.len(), mask: None };
+        let mut h = self.hidden(tokens, cache, place)?;
         if logits == Logits::Last && h.dim(1) > 1 {
             h = h.try_index((.., -1.., ..))?;
         }
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
+    /// Runs `tokens` (`[1, b]`) as branches of one text: the first stands at `position`, the others follow, and `mask`
+    /// (`[b, len + b]` bool) says which of the tokens in the cache and of themselves each one follows.
+    /// Gives logits `[1, b, vocab]`. Lazy.
+    pub fn forward_branches(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: &Array) -> Result<Array> {
+        let h = self.hidden(tokens, cache, Place { position, mask: Some(mask) })?;
+        self.lm_head.forward(&self.norm.forward(&h)?)
+    }
+
     /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
     pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
-        self.hidden(tokens, cache)?;
+        let place = Place { position: cache.len(), mask: None };
+        self.hidden(tokens, cache, place)?;
         Ok(mlx_rs::transforms::eval(cache.arrays())?)
     }
 
-    fn hidden(&self, tokens: &Array, cache: &mut KvCache) -> Result<Array> {
+    fn hidden(&self, tokens: &Array, cache: &mut KvCache, place: Place) -> Result<Array> {
         let mut h = self.embed_tokens.forward(tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(&h, index, cache)?;
+            h = layer.forward(&h, index, cache, place)?;
         }
         cache.advance(tokens.dim(1));
         Ok(h)
