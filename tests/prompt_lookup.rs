@@ -29,7 +29,7 @@ fn proposals_begin_like_those_of_transformers() {
     for case in &golden.cases {
         let mut lookup = PromptLookup::new(case.max_ngram, 1).unwrap();
         lookup.reset(&case.text);
-        let ours = lookup.propose(golden.max_tokens);
+        let ours = lookup.continuation(golden.max_tokens);
         assert_eq!(ours.is_empty(), case.proposed.is_empty(), "{:?}", case.text);
         assert!(ours.starts_with(&case.most_recent), "{:?}: {ours:?}, {:?}", case.text, case.most_recent);
         if case.occurrences == 1 {

@@ -24,7 +24,7 @@ struct Case {
 #[derive(Deserialize)]
 struct CaseCosts {
     plain_s: f64,
-    draft_s: f64,
+    draft_s: Vec<f64>,
     target_s: Vec<f64>,
 }
 
@@ -34,7 +34,7 @@ struct Run {
     rounds: u64,
     drafted: u64,
     accepted: u64,
-    truncated: u64,
+    cut_off: u64,
     accepted_by_place: Vec<u64>,
     seconds_per_token: f64,
 }
@@ -53,9 +53,10 @@ impl Case {
     }
 
     fn costs(&self) -> Costs {
-        let samples = self.costs.target_s.iter().enumerate().map(|(place, &seconds)| (place + 1, seconds));
-        let target = CostCurve::from_samples(samples).unwrap();
-        Costs { plain_s: self.costs.plain_s, draft_s: self.costs.draft_s, target }
+        let curve = |times: &[f64]| {
+            CostCurve::from_samples(times.iter().enumerate().map(|(place, &seconds)| (place + 1, seconds))).unwrap()
+        };
+        Costs { plain_s: self.costs.plain_s, draft: curve(&self.costs.draft_s), target: curve(&self.costs.target_s) }
     }
 }
 
@@ -68,8 +69,8 @@ fn every_draft_length_is_replayed_exactly() {
     for case in cases() {
         for run in &case.runs {
             let found = replay(&case.trace(), run.draft_length).unwrap();
-            let counts = (found.rounds, found.drafted, found.accepted, found.truncated);
-            assert_eq!(counts, (run.rounds, run.drafted, run.accepted, run.truncated));
+            let counts = (found.rounds, found.drafted, found.accepted, found.cut_off);
+            assert_eq!(counts, (run.rounds, run.drafted, run.accepted, run.cut_off));
             assert_eq!(found.accepted_by_place, run.accepted_by_place);
             assert_eq!(found.tokens as usize, case.matched.len());
         }

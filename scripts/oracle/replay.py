@@ -28,7 +28,7 @@ def propose(rng, text, position, longest, quality, lookup):
 def decode(text, drafts, budget, draft_length):
     """Runs the rounds: verify the draft token by token, commit the prefix that is right and the target's own token."""
     committed = []
-    counts = {"rounds": 0, "drafted": 0, "accepted": 0, "truncated": 0}
+    counts = {"rounds": 0, "drafted": 0, "accepted": 0, "cut_off": 0}
     widths = []
     places = [0] * draft_length
     while len(committed) < budget:
@@ -40,11 +40,11 @@ def decode(text, drafts, budget, draft_length):
                 break
             new.append((token, True))
         new.append((text[start + len(new)], False))
-        if len(new) > budget - start:
-            new = new[: budget - start]
-            counts["truncated"] += 1
         for place, (token, drafted) in enumerate(new):
-            committed.append(token)
+            if len(committed) < budget:
+                committed.append(token)
+            else:
+                counts["cut_off"] += 1
             if drafted:
                 counts["accepted"] += 1
                 places[place] += 1
@@ -56,13 +56,11 @@ def decode(text, drafts, budget, draft_length):
 
 
 def acceptance(text, drafts, budget, longest):
-    """Reached and accepted by place, over every position; places beyond the budget are unknown."""
+    """Reached and accepted by place, over every position within the budget."""
     reached = [0] * longest
     accepted = [0] * longest
     for position in range(budget):
         for place in range(longest):
-            if position + place >= budget:
-                break
             reached[place] += 1
             draft = drafts[position]
             if place >= len(draft) or draft[place] != text[position + place]:
@@ -84,7 +82,7 @@ def foresight(text, drafts, budget, longest, costs):
             right = 0
             while right < len(draft) and draft[right] == text[position + right]:
                 right += 1
-            time = len(draft) * costs["draft_s"] + costs["target_s"][len(draft)]
+            time = costs["draft_s"][length - 1] + costs["target_s"][len(draft)]
             options.append(time + best(position + right + 1))
         return min(options)
 
@@ -99,7 +97,7 @@ def case(seed):
     lookup = rng.random() < 0.5
     costs = {
         "plain_s": 0.9 + rng.random() / 5,
-        "draft_s": rng.choice([0.0, 0.05, 0.3]),
+        "draft_s": [rng.choice([0.001, 0.05, 0.3]) * (0.2 + length) for length in range(1, longest + 1)],
         "target_s": [1.0 + 0.05 * width + (0.4 if width >= 8 else 0.0) for width in range(longest + 1)],
     }
     # The text goes on beyond the budget, as a draft near the end does.
@@ -115,7 +113,8 @@ def case(seed):
     runs = []
     for draft_length in range(longest + 1):
         counts, widths, places = decode(text, drafts, budget, draft_length)
-        seconds = sum((width - 1) * costs["draft_s"] + costs["target_s"][width - 1] for width in widths)
+        proposal = costs["draft_s"][draft_length - 1] if draft_length else 0.0
+        seconds = sum(proposal + costs["target_s"][width - 1] for width in widths)
         runs.append(
             {"draft_length": draft_length, **counts, "accepted_by_place": places, "seconds_per_token": seconds / budget}
         )

@@ -24,7 +24,7 @@ struct Report {
 }
 
 /// Examines and prints; an error only if no model could run here.
-pub fn run(args: Args, global: &Global) -> Result<()> {
+pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut examination = examine(global.device, None, Duration::from_secs(2))?;
     let models = hub::available()?;
     if !models.iter().any(|model| model.missing.is_none()) {

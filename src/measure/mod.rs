@@ -1,4 +1,6 @@
 //! Measurement: what is run, in which order, and what is timed. Rows come out raw, in the order taken.
 
 pub mod cost;
+pub mod runs;
 pub mod trace;
+pub mod tune;

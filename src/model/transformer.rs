@@ -4,6 +4,7 @@ use super::cache::KvCache;
 use super::config::Config;
 use super::layers::{Embedding, Linear, RmsNorm, Rope};
 use super::weights::Weights;
+use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::sigmoid;
@@ -214,6 +215,34 @@ impl Transformer {
         self.dtype
     }
 
+    /// The sizes that bytes and operations of a forward follow from. Matrices of the layers are taken to be stored as
+    /// the first layer's gate is.
+    pub fn shape(&self) -> ModelShape {
+        let config = &self.config;
+        ModelShape {
+            layers: self.layers.len() as u64,
+            hidden: config.hidden_size as u64,
+            intermediate: config.intermediate_size as u64,
+            heads: config.num_heads as u64,
+            kv_heads: config.num_kv_heads as u64,
+            head_dim: config.head_dim as u64,
+            vocab: config.vocab_size as u64,
+            weights: self.layers[0].mlp.gate_proj.format(),
+            head: self.lm_head.format(),
+            activation_bytes: bytes_of(self.dtype),
+            kv_bytes: bytes_of(self.dtype),
+        }
+    }
+
+    /// How the weights are held, for people: `float32`, or `4-bit` with the type of the activations.
+    pub fn precision(&self) -> String {
+        let dtype = format!("{:?}", self.dtype).to_lowercase();
+        match self.layers[0].mlp.gate_proj.format() {
+            WeightFormat::Float { .. } => dtype,
+            WeightFormat::Affine { bits, group_size, .. } => format!("{bits}-bit:{group_size} {dtype}"),
+        }
+    }
+
     /// The first `layers` layers with this model's norm and head. Shares the weights.
     pub fn truncated(&self, layers: usize) -> Self {
         let mut model = self.clone();
@@ -236,4 +265,8 @@ impl Transformer {
         }
         Ok(model)
     }
+}
+
+fn bytes_of(dtype: Dtype) -> u64 {
+    if dtype == Dtype::Float32 { 4 } else { 2 }
 }

@@ -7,7 +7,9 @@ pub use super::matrix::{Matrix, Quantization};
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
-use super::safetensors;
+
+use crate::scenario;
+use super::{memory, safetensors};
 use super::stored::{Catalogue, Encoding, Stored};
 use anyhow::{Context, Result, bail};
 use mlx_rs::{Array, Dtype, transforms};
@@ -21,6 +23,22 @@ pub struct LoadOptions {
     pub dtype: Option<Dtype>,
     /// Linear layers and the embedding quantised like this, from values of `dtype` if that is given too.
     pub quantize: Option<Quantization>,
+}
+
+impl From<scenario::Quantize> for Quantization {
+    fn from(quantize: scenario::Quantize) -> Self {
+        Quantization { bits: quantize.bits as i32, group_size: quantize.group_size as i32 }
+    }
+}
+
+impl From<scenario::Dtype> for Dtype {
+    fn from(dtype: scenario::Dtype) -> Self {
+        match dtype {
+            scenario::Dtype::Float32 => Dtype::Float32,
+            scenario::Dtype::Float16 => Dtype::Float16,
+            scenario::Dtype::Bfloat16 => Dtype::Bfloat16,
+        }
+    }
 }
 
 /// Tensors that have not been taken yet.
@@ -52,6 +70,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)>
     if checkpoint.config["tie_word_embeddings"] == true {
         catalogue.tensors.retain(|name, _| !name.starts_with("lm_head."));
     }
+    memory::check(&catalogue, options)?;
     let quantization = checkpoint.config.get("quantization").cloned().unwrap_or_default();
     Ok((checkpoint, Weights { catalogue, quantization, options: *options }))
 }

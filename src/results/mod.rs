@@ -12,9 +12,9 @@ mod table;
 mod wire;
 
 pub use derived::{DecisionRow, PredictionRow};
-pub use environment::Identity;
+pub use environment::{Identity, Stamp};
 pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read_environment};
+pub use store::{ResultsDir, read};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows, write_rows};
 

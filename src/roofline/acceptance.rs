@@ -18,7 +18,7 @@ impl PositionCount {
 
 /// Acceptance over every position of the traced text, not only those where some draft length starts a round.
 /// A place counts as reached if all before it were accepted; where the drafter proposes nothing there, it is reached and
-/// not accepted. A place beyond the end of the traced text is not counted, as its outcome is unknown.
+/// not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acceptance {
     /// By place in the draft, from the first on.
@@ -33,9 +33,8 @@ impl Acceptance {
             let longest = trace.draft_length_max();
             by_place.resize(by_place.len().max(longest), PositionCount::default());
             for position in 0..trace.tokens() {
-                let observable = longest.min(trace.tokens() - position);
                 let matched = trace.draft(position, longest).matched;
-                for (place, count) in by_place[..observable].iter_mut().enumerate().take(matched + 1) {
+                for (place, count) in by_place[..longest].iter_mut().enumerate().take(matched + 1) {
                     count.reached += 1;
                     count.accepted += u64::from(place < matched);
                 }
@@ -73,17 +72,17 @@ mod tests {
     #[test]
     fn counts_by_hand() {
         // γ_max=3 over 4 positions. Position 0: places 1 and 2 accepted, 3 refused. Position 1: 1 refused.
-        // Position 2: 1 and 2 accepted, 3 lies beyond the end. Position 3: 1 accepted, 2 lies beyond the end.
-        let drafts = [2, 0, 2, 1].map(|matched| Draft { drafted: 3, matched });
+        // Position 2: all accepted. Position 3: 1 accepted, 2 refused.
+        let drafts = [2, 0, 3, 1].map(|matched| Draft { drafted: 3, matched });
         let acceptance = Acceptance::of([&Trace::new(drafts.to_vec(), 3).unwrap()]);
         let counts: Vec<_> = acceptance.by_place.iter().map(|count| (count.reached, count.accepted)).collect();
-        assert_eq!(counts, [(4, 3), (2, 2), (1, 0)]);
-        assert_eq!(acceptance.alpha(), Some(5.0 / 7.0));
+        assert_eq!(counts, [(4, 3), (3, 2), (2, 1)]);
+        assert_eq!(acceptance.alpha(), Some(6.0 / 9.0));
     }
 
     #[test]
     fn nothing_proposed_is_nothing_accepted() {
-        let drafts = [(0, 0), (1, 1), (0, 0)].map(|(drafted, matched)| Draft { drafted, matched });
+        let drafts = [(0, 0), (1, 1), (2, 0)].map(|(drafted, matched)| Draft { drafted, matched });
         let acceptance = Acceptance::of([&Trace::new(drafts.to_vec(), 2).unwrap()]);
         assert_eq!(acceptance.by_place[0], PositionCount { reached: 3, accepted: 1 });
         assert_eq!(acceptance.by_place[1], PositionCount { reached: 1, accepted: 0 });

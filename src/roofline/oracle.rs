@@ -9,17 +9,14 @@ use super::replay::Trace;
 /// are left out.
 pub fn oracle(trace: &Trace, costs: &Costs) -> f64 {
     let budget = trace.tokens();
+    let step_s = costs.target.at(1).map_or(costs.plain_s, |step_s| step_s.min(costs.plain_s));
     let mut least = vec![f64::INFINITY; budget + 1];
     least[budget] = 0.0;
     for position in (0..budget).rev() {
-        let plain_s = costs.round_s(0).map_or(costs.plain_s, |round_s| round_s.min(costs.plain_s));
-        least[position] = plain_s + least[position + 1];
+        least[position] = step_s + least[position + 1];
         for draft_length in 1..=trace.draft_length_max() {
             let draft = trace.draft(position, draft_length);
-            if draft.drafted < draft_length {
-                break;
-            }
-            let Some(round_s) = costs.round_s(draft_length) else { continue };
+            let Some(round_s) = costs.round_s(draft_length, draft.drafted) else { continue };
             let next = (position + draft.matched + 1).min(budget);
             least[position] = least[position].min(round_s + least[next]);
         }

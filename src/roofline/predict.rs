@@ -11,17 +11,17 @@ use anyhow::{Result, bail};
 pub struct Costs {
     /// A token of pipelined plain decoding: T_AR.
     pub plain_s: f64,
-    /// A drafted token.
-    pub draft_s: f64,
+    /// A proposal, by the draft length asked for.
+    pub draft: CostCurve,
     /// t(b) of the target.
     pub target: CostCurve,
 }
 
 impl Costs {
-    /// Seconds of a round that drafts this many tokens: the drafts and a forward one wider; none where t is unknown.
-    /// A round of a speculative run without a draft is a synchronous forward of width 1, not a pipelined step.
-    pub fn round_s(&self, drafted: usize) -> Option<f64> {
-        Some(drafted as f64 * self.draft_s + self.target.at(drafted + 1)?)
+    /// Seconds of a round that asks for γ draft tokens and gets `drafted`: the proposal and a forward one wider than it;
+    /// none where a time is unknown. A round for which a lookup finds nothing is a synchronous forward of width 1.
+    pub fn round_s(&self, draft_length: usize, drafted: usize) -> Option<f64> {
+        Some(self.draft.at(draft_length)? + self.target.at(drafted + 1)?)
     }
 }
 
@@ -29,8 +29,8 @@ impl Costs {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     pub draft_length: usize,
-    /// Verification as cheap as a plain token, i.i.d. acceptance: T_AR (γc + 1) / E\[tokens\] with c = draft_s / T_AR
-    /// (Leviathan, Kalman and Matias 2023, theorem 3.8).
+    /// Verification as cheap as a plain token, i.i.d. acceptance: T_AR (γc + 1) / E\[tokens\] where γc T_AR is
+    /// the proposal's measured time (Leviathan, Kalman and Matias 2023, theorem 3.8).
     pub textbook_s: Option<f64>,
     /// Measured t(γ+1), i.i.d. acceptance.
     pub iid_s: Option<f64>,
@@ -63,20 +63,20 @@ fn predict_one(traces: &[Trace], draft_length: usize, alpha: Option<f64>, costs:
         return Ok(Prediction { draft_length, textbook_s: plain, iid_s: plain, replay_s: plain, replay: sum });
     }
     let expected = alpha.map(|alpha| expected_tokens(alpha, draft_length));
-    let flat_s = draft_length as f64 * costs.draft_s + costs.plain_s;
+    let flat_s = costs.draft.at(draft_length).map(|draft_s| draft_s + costs.plain_s);
     Ok(Prediction {
         draft_length,
-        textbook_s: expected.map(|tokens| flat_s / tokens),
-        iid_s: expected.and_then(|tokens| Some(costs.round_s(draft_length)? / tokens)),
-        replay_s: replayed_s(&sum, costs).map(|seconds| seconds / sum.tokens as f64),
+        textbook_s: expected.and_then(|tokens| Some(flat_s? / tokens)),
+        iid_s: expected.and_then(|tokens| Some(costs.round_s(draft_length, draft_length)? / tokens)),
+        replay_s: replayed_s(&sum, draft_length, costs).map(|seconds| seconds / sum.tokens as f64),
         replay: sum,
     })
 }
 
 /// Seconds of all replayed rounds.
-fn replayed_s(replay: &Replay, costs: &Costs) -> Option<f64> {
+fn replayed_s(replay: &Replay, draft_length: usize, costs: &Costs) -> Option<f64> {
     let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0);
-    rounds.map(|(drafted, &count)| Some(count as f64 * costs.round_s(drafted)?)).sum()
+    rounds.map(|(drafted, &count)| Some(count as f64 * costs.round_s(draft_length, drafted)?)).sum()
 }
 
 #[cfg(test)]
@@ -86,7 +86,8 @@ mod tests {
 
     fn costs() -> Costs {
         let target = CostCurve::from_samples([(1, 10.0), (2, 11.0), (3, 12.0), (4, 16.0)]).unwrap();
-        Costs { plain_s: 9.0, draft_s: 1.0, target }
+        let draft = CostCurve::from_samples([(1, 1.0), (2, 2.0), (3, 3.0)]).unwrap();
+        Costs { plain_s: 9.0, draft, target }
     }
 
     fn trace(matched: &[usize]) -> Trace {
@@ -95,17 +96,17 @@ mod tests {
 
     #[test]
     fn three_predictions_by_hand() {
-        // Places reached and accepted: (3, 2), (1, 1) and none beyond the end, so α = 3/4.
+        // Places reached and accepted: (3, 2), (2, 1) and (1, 0), so α = 1/2.
         let (predictions, _) = predict(&[trace(&[0, 2, 1])], &[0, 2], &costs()).unwrap();
         let plain = &predictions[0];
         assert_eq!((plain.textbook_s, plain.iid_s, plain.replay_s), (Some(9.0), Some(9.0), Some(9.0)));
         let two = &predictions[1];
-        let tokens = 1.0 + 0.75 + 0.5625;
+        let tokens = 1.0 + 0.5 + 0.25;
         assert!((two.textbook_s.unwrap() - (2.0 + 9.0) / tokens).abs() < 1e-12);
         assert!((two.iid_s.unwrap() - (2.0 + 12.0) / tokens).abs() < 1e-12);
         // Two rounds of 14 s for three tokens.
         assert_eq!(two.replay_s, Some(28.0 / 3.0));
-        assert_eq!(two.replay.truncated, 1);
+        assert_eq!(two.replay.cut_off, 1);
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub struct Draft {
     pub matched: usize,
 }
 
-/// One prompt's trace: a draft for each position 0..N of N committed tokens.
+/// One prompt's trace: a draft for each position 0..N of N committed tokens. Matches are counted against the text that
+/// would follow, also beyond the N tokens, as the last rounds' drafts reach there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trace {
     drafts: Vec<Draft>,
@@ -63,13 +64,13 @@ pub struct Replay {
     pub rounds: u64,
     /// Draft tokens verified.
     pub drafted: u64,
-    /// Draft tokens committed; those that the token budget cut off are not.
+    /// Draft tokens accepted, those included that the token budget then cut off.
     pub accepted: u64,
-    /// Runs whose last round the token budget cut short.
-    pub truncated: u64,
+    /// Tokens of last rounds that the budget cut off: accepted + rounds - cut_off = tokens.
+    pub cut_off: u64,
     /// Rounds by draft tokens verified, from none on: the round's forward is one wider.
     pub rounds_by_drafted: Vec<u64>,
-    /// Draft tokens committed by place in the draft, from the first on.
+    /// Draft tokens accepted by place in the draft, from the first on.
     pub accepted_by_place: Vec<u64>,
 }
 
@@ -85,7 +86,7 @@ impl Replay {
         self.rounds += other.rounds;
         self.drafted += other.drafted;
         self.accepted += other.accepted;
-        self.truncated += other.truncated;
+        self.cut_off += other.cut_off;
         add_counts(&mut self.rounds_by_drafted, &other.rounds_by_drafted);
         add_counts(&mut self.accepted_by_place, &other.accepted_by_place);
     }
@@ -115,17 +116,15 @@ pub fn replay(trace: &Trace, draft_length: usize) -> Result<Replay> {
     let mut position = 0;
     while position < budget {
         let draft = trace.draft(position, draft_length);
-        let room = budget - position;
-        let accepted = draft.matched.min(room);
         result.rounds += 1;
         result.drafted += draft.drafted as u64;
-        result.accepted += accepted as u64;
+        result.accepted += draft.matched as u64;
         result.rounds_by_drafted[draft.drafted] += 1;
-        result.accepted_by_place[..accepted].iter_mut().for_each(|count| *count += 1);
-        result.truncated += u64::from(draft.matched + 1 > room);
-        position += (draft.matched + 1).min(room);
+        result.accepted_by_place[..draft.matched].iter_mut().for_each(|count| *count += 1);
+        position += draft.matched + 1;
     }
     result.tokens = budget as u64;
+    result.cut_off = (position - budget) as u64;
     Ok(result)
 }
 
@@ -140,11 +139,12 @@ mod tests {
 
     #[test]
     fn a_replay_by_hand() {
-        // γ=2: at 0 two match, 3 tokens; at 3 none, 1; at 4 one, 2; at 6 four but two allowed, 3; at 9 one token is left.
+        // γ=2: at 0 two match, 3 tokens; at 3 none, 1; at 4 one, 2; at 6 four but two allowed, 3; at 9 one
+        // matches and 2 tokens would come, but one is left.
         let trace = trace(&[2, 0, 0, 0, 1, 0, 4, 3, 2, 1], 4);
         let result = replay(&trace, 2).unwrap();
         assert_eq!((result.rounds, result.drafted, result.accepted, result.tokens), (5, 10, 6, 10));
-        assert_eq!(result.truncated, 1);
+        assert_eq!(result.cut_off, 1);
         assert_eq!(result.accepted_by_place, [4, 2]);
         assert_eq!(result.rounds_by_drafted, [0, 0, 5]);
         assert_eq!(result.tau(), 2.0);
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn plain_decoding_takes_a_round_a_token() {
         let result = replay(&trace(&[3, 2, 1, 0], 3), 0).unwrap();
-        assert_eq!((result.rounds, result.drafted, result.accepted, result.truncated), (4, 0, 0, 0));
+        assert_eq!((result.rounds, result.drafted, result.accepted, result.cut_off), (4, 0, 0, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::error::{Result, check_confidence, check_length, check_positive};
+use super::error::{Result, check_between, check_confidence, check_length, check_positive};
 use super::summary::{mean_of, quantile_of_sorted};
 
 /// Resamples that a published interval should use.
@@ -18,7 +18,7 @@ pub const FEWEST_PROMPTS: usize = 3;
 pub struct Options {
     /// Two-sided confidence level, for example 0.95.
     pub confidence: f64,
-    /// Bootstrap resamples.
+    /// Bootstrap resamples, at least 1.
     pub resamples: usize,
     /// Seed of the generator; the same seed gives the same interval on every machine.
     pub seed: u64,
@@ -46,6 +46,12 @@ pub struct Estimate {
     pub caveat: Option<String>,
 }
 
+impl Estimate {
+    fn without_interval(value: f64, options: &Options, caveat: &str) -> Self {
+        Estimate { value, low: None, high: None, confidence: options.confidence, caveat: Some(caveat.into()) }
+    }
+}
+
 /// Speed-up of an arm over plain decoding, Σ seconds_plain / Σ seconds_arm over the same prompts, with a BCa interval.
 ///
 /// Both slices hold seconds, one entry a prompt, in the same order of prompts and for the same token budget.
@@ -61,29 +67,45 @@ pub fn speedup(seconds_plain: &[f64], seconds_arm: &[f64], options: &Options) ->
 /// `statistic` is given prompt indices, with repetition, and must be finite. With fewer than [`FEWEST_PROMPTS`]
 /// prompts, or when every resample gives the same value, the estimate comes without an interval and says why.
 pub fn bca(prompts: usize, statistic: impl Fn(&[usize]) -> f64, options: &Options) -> Result<Estimate> {
+    let mut estimates = bca_many(prompts, |chosen| vec![statistic(chosen)], options)?;
+    Ok(estimates.remove(0))
+}
+
+/// BCa intervals of several statistics from the same resamples.
+pub fn bca_many(prompts: usize, statistics: impl Fn(&[usize]) -> Vec<f64>, options: &Options) -> Result<Vec<Estimate>> {
     check_confidence(options.confidence)?;
+    check_between("resamples", options.resamples as f64, 0.0, f64::INFINITY, "at least 1")?;
     let all: Vec<usize> = (0..prompts).collect();
-    let value = statistic(&all);
-    let mut estimate = Estimate { value, low: None, high: None, confidence: options.confidence, caveat: None };
+    let measured = statistics(&all);
     if prompts < FEWEST_PROMPTS {
-        estimate.caveat = Some(format!("{prompts} prompts: an interval needs at least {FEWEST_PROMPTS}"));
-        return Ok(estimate);
+        let caveat = format!("{prompts} prompts: an interval needs at least {FEWEST_PROMPTS}");
+        return Ok(measured.iter().map(|&value| Estimate::without_interval(value, options, &caveat)).collect());
     }
-    let leave_one_out: Vec<f64> = (0..prompts)
-        .map(|left_out| statistic(&all.iter().copied().filter(|&i| i != left_out).collect::<Vec<_>>()))
-        .collect();
+    let all_but = |out: usize| all.iter().copied().filter(|&prompt| prompt != out).collect::<Vec<_>>();
+    let leave_one_out = columns((0..prompts).map(|out| statistics(&all_but(out))).collect());
     let mut resamples = Resamples::new(prompts, options.seed);
-    let mut replicates: Vec<f64> = (0..options.resamples).map(|_| statistic(resamples.draw())).collect();
-    match bca_interval(value, &mut replicates, &leave_one_out, options.confidence) {
-        Some((low, high)) => {
-            (estimate.low, estimate.high) = (Some(low), Some(high));
-            if prompts < 10 {
-                estimate.caveat = Some(format!("{prompts} prompts: the interval is approximate"));
+    let replicates = columns((0..options.resamples).map(|_| statistics(resamples.draw())).collect());
+    let pieces = measured.into_iter().zip(replicates).zip(leave_one_out);
+    Ok(pieces
+        .map(|((value, mut replicates), leave_one_out)| {
+            match bca_interval(value, &mut replicates, &leave_one_out, options.confidence) {
+                Some((low, high)) => Estimate {
+                    value,
+                    low: Some(low),
+                    high: Some(high),
+                    confidence: options.confidence,
+                    caveat: (prompts < 10).then(|| format!("{prompts} prompts: the interval is approximate")),
+                },
+                None => Estimate::without_interval(value, options, "every resample agrees: no spread to estimate"),
             }
-        }
-        None => estimate.caveat = Some("every resample gives the same value: no spread to estimate".into()),
-    }
-    Ok(estimate)
+        })
+        .collect())
+}
+
+/// Rows turned into columns; no rows give no columns.
+fn columns(rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    let count = rows.first().map_or(0, Vec::len);
+    (0..count).map(|column| rows.iter().map(|row| row[column]).collect()).collect()
 }
 
 /// The BCa interval from the pieces: the estimate, its bootstrap replicates (sorted in place) and its leave-one-out
