@@ -1,10 +1,11 @@
 //! Everything derived from one results folder.
 
 use super::choice::{Choice, Rules, choose, confirm};
-use super::gather::complete_blocks;
-use super::predictions::{Timing, predictions};
+use super::comparison::{Comparison, arm_rows, compare};
+use super::gather::{Complete, complete_blocks};
+use super::predictions::{Timing, Traced, gather_traces, predictions};
 use crate::results::{
-    CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
+    ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
 };
 use crate::roofline::{Ceilings, Regime, RegimePoint};
 use anyhow::{Context, Result};
@@ -26,6 +27,8 @@ pub struct Derived {
 pub struct RegimeChoice {
     pub choice: Choice,
     pub row: DecisionRow,
+    /// Its arms, plain decoding first.
+    pub arms: Vec<ArmRow>,
     /// What explains the speed-up at the length spoken of.
     pub why: Option<Why>,
 }
@@ -50,17 +53,15 @@ pub fn derive(folder: &Path) -> Result<Derived> {
     let costs: Vec<CostRow> = read(folder)?;
     let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
     let prompts: Vec<PromptRow> = read(folder)?;
+    let traced = gather_traces(&read::<TraceRow>(folder)?, &prompts)?;
     let predictions = match &timing {
-        Some(timing) => {
-            predictions(timing, &read::<TraceRow>(folder)?, &prompts, stamp.scenario.draft_lengths.values())?
-        }
+        Some(timing) => predictions(timing, &traced, stamp.scenario.draft_lengths.values())?,
         None => Vec::new(),
     };
     let runs: Vec<RunRow> = read(folder)?;
     let drafters: BTreeSet<&str> =
         runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
-    let source =
-        Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, predictions: &predictions };
+    let source = Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, traced: &traced };
     let mut warnings = folder_warnings(&costs, &runs);
     let mut choices = Vec::new();
     for drafter in drafters {
@@ -76,6 +77,8 @@ impl Derived {
     /// Writes the derived files.
     pub fn write(&self, folder: &Path) -> Result<()> {
         write_rows(&folder.join("predictions.csv"), &self.predictions)?;
+        let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
+        write_rows(&folder.join("arms.csv"), &arms)?;
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
         write_rows(&folder.join("decision.csv"), &rows)
     }
@@ -104,7 +107,7 @@ struct Source<'a> {
     costs: &'a [CostRow],
     timing: Option<&'a Timing>,
     runs: &'a [RunRow],
-    predictions: &'a [PredictionRow],
+    traced: &'a [Traced],
 }
 
 impl Source<'_> {
@@ -121,8 +124,19 @@ impl Source<'_> {
         let fresh = complete_blocks(self.runs, "confirm", &[drafter])?;
         choice.confirmation = confirm(choice.decision.recommended, &fresh, &rules)?;
         choice.warnings.extend(fresh.left_out.iter().map(|reason| format!("left out of the confirmation {reason}")));
-        let row = self.row(&choice);
-        Ok(Ok(RegimeChoice { why: self.why(&choice), row, choice }))
+        let comparisons = self.compare(drafter, &complete)?;
+        choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
+        let arms = arm_rows(&choice, &comparisons);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice }))
+    }
+
+    /// Every arm's prediction for exactly the prompts that were timed; none without t(b), proposals and traces of them.
+    fn compare(&self, drafter: &str, complete: &Complete) -> Result<Vec<Comparison>> {
+        let traced = self.traced.iter().find(|traced| traced.drafter == drafter);
+        match (self.timing, traced) {
+            (Some(timing), Some(traced)) => compare(timing, traced, complete),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn row(&self, choice: &Choice) -> DecisionRow {
@@ -176,9 +190,8 @@ impl Source<'_> {
         let length = choice.notable_length()?;
         let costs = self.timing?.costs(&choice.drafter).ok()?;
         let timed = choice.arm(length)?;
-        let predicted = self.predictions.iter().find(|row| row.drafter == choice.drafter && row.draft_length == length);
         Some(Why {
-            tau: timed.tau().or(predicted.map(|row| row.tau))?,
+            tau: timed.tau()?,
             verification: costs.target.at(length as usize + 1)? / costs.plain_s,
             proposal: costs.draft.at(length as usize)? / costs.plain_s,
         })

@@ -4,6 +4,7 @@
 //! field in [`Derived`].
 
 mod choice;
+mod comparison;
 mod derive;
 mod gather;
 mod minimal;
@@ -13,4 +14,4 @@ pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
-pub use predictions::{Timing, predictions};
+pub use predictions::{Timing, Traced, gather_traces, predictions};

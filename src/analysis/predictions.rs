@@ -65,17 +65,20 @@ impl Timing {
     }
 }
 
-/// One row for each drafter of the trace and draft length, over the tuning prompts. Draft lengths beyond a drafter's
-/// trace are left out, and so are prompts whose trace is shorter than the others', as after a kill.
-pub fn predictions(
-    timing: &Timing,
-    traces: &[TraceRow],
-    prompts: &[PromptRow],
-    draft_lengths: &[usize],
-) -> Result<Vec<PredictionRow>> {
+/// The traces of one drafter on the tuning prompts.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    pub drafter: String,
+    /// By prompt.
+    pub traces: BTreeMap<String, Trace>,
+}
+
+/// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
+pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
     let mut rows = Vec::new();
-    for (drafter, traces) in traces_by_drafter(traces, prompts)? {
-        let costs = timing.costs(&drafter)?;
+    for Traced { drafter, traces } in traced {
+        let costs = timing.costs(drafter)?;
+        let traces: Vec<Trace> = traces.values().cloned().collect();
         let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
         let lengths: Vec<usize> = draft_lengths.iter().copied().filter(|length| *length <= longest).collect();
         let (predictions, oracle_s) = predict(&traces, &lengths, &costs)?;
@@ -96,8 +99,9 @@ pub fn predictions(
     Ok(rows)
 }
 
-/// The tuning prompts' traces, by drafter in alphabetical order.
-fn traces_by_drafter(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<(String, Vec<Trace>)>> {
+/// The tuning prompts' traces, by drafter in alphabetical order. Prompts whose trace is shorter than the others', as after
+/// a kill, are left out.
+pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Traced>> {
     let split: HashMap<&str, &str> = prompts.iter().map(|row| (row.prompt.as_str(), row.split.as_str())).collect();
     let mut grouped: BTreeMap<&str, BTreeMap<&str, Vec<&TraceRow>>> = BTreeMap::new();
     for row in rows {
@@ -109,9 +113,10 @@ fn traces_by_drafter(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<(St
     let mut result = Vec::new();
     for (drafter, prompts) in grouped {
         let whole = prompts.into_iter().filter(|(_, rows)| rows.len() == longest);
-        let traces: Vec<Trace> = whole.map(|(prompt, rows)| trace_of(prompt, rows)).collect::<Result<_>>()?;
+        let traces = whole.map(|(prompt, rows)| Ok((prompt.to_string(), trace_of(prompt, rows)?)));
+        let traces: BTreeMap<String, Trace> = traces.collect::<Result<_>>()?;
         if !traces.is_empty() {
-            result.push((drafter.to_string(), traces));
+            result.push(Traced { drafter: drafter.to_string(), traces });
         }
     }
     Ok(result)
@@ -165,7 +170,7 @@ mod tests {
     fn a_prediction_by_hand() {
         let timing = Timing::of(&costs()).unwrap();
         // Two rounds of 2 + 12 ms for three tokens: the same case as in the predictor's own test.
-        let rows = predictions(&timing, &trace("a", &[0, 2, 1]), &[], &[0, 2, 5]).unwrap();
+        let rows = predictions(&timing, &gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap(), &[0, 2, 5]).unwrap();
         assert_eq!(rows.len(), 2);
         assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
         assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
@@ -181,8 +186,9 @@ mod tests {
             ..PromptRow::default()
         });
         let all = [trace("a", &[0, 2, 1]), trace("b", &[2, 2, 2]), trace("c", &[2, 2])].concat();
-        let alone = predictions(&timing, &trace("a", &[0, 2, 1]), &[], &[0, 1, 2]).unwrap();
-        assert_eq!(predictions(&timing, &all, &prompts, &[0, 1, 2]).unwrap(), alone);
+        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[0, 1, 2]).unwrap();
+        let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap());
+        assert_eq!(predicted(gather_traces(&all, &prompts).unwrap()), alone);
     }
 
     #[test]
@@ -195,10 +201,11 @@ mod tests {
         assert!(refused([costs(), vec![mixed]].concat()).contains("mixes"));
         let timing = Timing::of(&costs()).unwrap();
         let other: Vec<_> = trace("a", &[0]).into_iter().map(|row| TraceRow { drafter: "x".into(), ..row }).collect();
-        assert!(predictions(&timing, &other, &[], &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
+        let traced = gather_traces(&other, &[]).unwrap();
+        assert!(predictions(&timing, &traced, &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
         let mut gap = trace("a", &[0, 1]);
         gap[1].position = 2;
-        assert!(predictions(&timing, &gap, &[], &[0]).unwrap_err().to_string().contains("position 2"));
+        assert!(gather_traces(&gap, &[]).unwrap_err().to_string().contains("position 2"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{DecisionRow, PredictionRow};
+pub use derived::{ArmRow, DecisionRow, PredictionRow};
 pub use environment::{Identity, Stamp};
 pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read};
@@ -33,6 +33,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<DraftTokenRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),
+        entry::<ArmRow>(),
         entry::<DecisionRow>(),
     ]
 }

@@ -23,6 +23,15 @@ impl Costs {
     pub fn round_s(&self, draft_length: usize, drafted: usize) -> Option<f64> {
         Some(self.draft.at(draft_length)? + self.target.at(drafted + 1)?)
     }
+
+    /// Seconds of all rounds of a replay at draft length γ; plain decoding is pipelined.
+    pub fn replayed_s(&self, replay: &Replay, draft_length: usize) -> Option<f64> {
+        if draft_length == 0 {
+            return Some(replay.tokens as f64 * self.plain_s);
+        }
+        let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0);
+        rounds.map(|(drafted, &count)| Some(count as f64 * self.round_s(draft_length, drafted)?)).sum()
+    }
 }
 
 /// Predicted seconds a committed token; none where a width that is needed has no known time.
@@ -68,15 +77,9 @@ fn predict_one(traces: &[Trace], draft_length: usize, alpha: Option<f64>, costs:
         draft_length,
         textbook_s: expected.and_then(|tokens| Some(flat_s? / tokens)),
         iid_s: expected.and_then(|tokens| Some(costs.round_s(draft_length, draft_length)? / tokens)),
-        replay_s: replayed_s(&sum, draft_length, costs).map(|seconds| seconds / sum.tokens as f64),
+        replay_s: costs.replayed_s(&sum, draft_length).map(|seconds| seconds / sum.tokens as f64),
         replay: sum,
     })
-}
-
-/// Seconds of all replayed rounds.
-fn replayed_s(replay: &Replay, draft_length: usize, costs: &Costs) -> Option<f64> {
-    let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0);
-    rounds.map(|(drafted, &count)| Some(count as f64 * costs.round_s(draft_length, drafted)?)).sum()
 }
 
 #[cfg(test)]
