@@ -6,7 +6,7 @@ use crate::usage;
 use anyhow::{Result, anyhow};
 use jiff::ZonedDateTime;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde};
+use minijinja::value::{Kwargs, Serde, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, context};
 use minijinja_contrib::pycompat;
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,8 @@ fn environment() -> Environment<'static> {
     environment.set_unknown_method_callback(python_method);
     environment.add_filter("trim", trim);
     environment.add_filter("tojson", tojson);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
     environment.add_function("raise_exception", |message: String| -> Result<(), Error> {
         Err(Error::new(ErrorKind::InvalidOperation, message))
     });
@@ -147,6 +149,16 @@ fn without_generation_tags(source: &str) -> String {
     }
     result.push_str(rest);
     result
+}
+
+/// As in Jinja: text and undefined values are, none is not.
+fn is_iterable(value: &minijinja::Value) -> bool {
+    value.kind() == ValueKind::Iterable || is_sequence(value)
+}
+
+/// As in Jinja: whatever has a length and can be indexed.
+fn is_sequence(value: &minijinja::Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Undefined)
 }
 
 /// What Python's `str.strip` takes off: white space, and four control characters that Unicode does not count to it.
@@ -266,7 +278,7 @@ impl Formatter for PythonJson {
         }
         for unit in fragment.encode_utf16() {
             match u8::try_from(unit) {
-                Ok(byte) if byte.is_ascii() => writer.write_all(&[byte])?,
+                Ok(byte @ b' '..=b'~') => writer.write_all(&[byte])?,
                 _ => write!(writer, "\\u{unit:04x}")?,
             }
         }
