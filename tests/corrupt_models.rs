@@ -113,3 +113,43 @@ fn damaged_configurations() {
     let refused = flip_every_byte(&file, length, &path);
     assert!(refused * 4 > length, "only {refused} of {length} were refused");
 }
+
+/// Several kinds of damage at once, most of it in the head.
+fn damage(bytes: &mut Vec<u8>, header_length: usize, rng: &mut ChaCha8Rng) {
+    for _ in 0..rng.random_range(1..=6) {
+        let reach = if rng.random_bool(0.9) { header_length } else { bytes.len() };
+        let position = rng.random_range(0..reach.min(bytes.len()).max(1));
+        match rng.random_range(0..5) {
+            0 => bytes.truncate(position.max(1)),
+            1 => drop(bytes.drain(position..(position + rng.random_range(1..=16)).min(bytes.len()))),
+            2 => bytes.splice(position..position, [rng.random(); 3]).for_each(drop),
+            3 => {
+                let extreme = [0, 1, u64::MAX, 1 << 63, 1 << 32, 1 << 31, rng.random()][rng.random_range(0..7)];
+                bytes.iter_mut().skip(position).zip(extreme.to_le_bytes()).for_each(|(byte, new)| *byte = new);
+            }
+            _ => bytes.iter_mut().skip(position).take(1).for_each(|byte| *byte = rng.random()),
+        }
+        if bytes.is_empty() {
+            bytes.push(0);
+        }
+    }
+}
+
+#[test]
+fn random_damage() {
+    let (_gguf_directory, gguf) = copy_of("gguf/qwen2.gguf");
+    let (_directory, directory) = copy_of("models/qwen3-quantized-mixed");
+    let file = directory.join("model.safetensors");
+    let cases: [(&Path, &Path, fn(&[u8]) -> usize); 2] =
+        [(&gguf, &gguf, gguf_header_length), (&file, &directory, safetensors_header_length)];
+    for (target, load, header_length) in cases {
+        let original = std::fs::read(target).unwrap();
+        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        for _ in 0..300 {
+            let mut bytes = original.clone();
+            damage(&mut bytes, header_length(&original), &mut rng);
+            std::fs::write(target, bytes).unwrap();
+            outcome(load);
+        }
+    }
+}
