@@ -42,6 +42,7 @@ const FAMILIES: &[(&str, Family)] =
 /// Loads a checkpoint: a GGUF file, or a directory of safetensors as on the hub.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transformer)> {
     let (checkpoint, mut weights) = weights::load(path, options)?;
+    weights.check_memory()?;
     let config = read_config(&checkpoint)?;
     let model = Transformer::take(config, &mut weights)?;
     weights.finish()?;

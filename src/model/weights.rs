@@ -47,8 +47,8 @@ pub struct Weights {
     /// `quantization` of `config.json`, else null.
     quantization: Value,
     options: LoadOptions,
-    /// The type of everything that is no matrix; as stored if not given.
-    vector_dtype: Option<Dtype>,
+    /// The type of everything but quantised matrices; as stored if not given.
+    dtype: Option<Dtype>,
 }
 
 /// Opens a checkpoint: a GGUF file, or a directory of safetensors as on the hub. Tensors are read when they are taken.
@@ -74,10 +74,9 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)>
     if checkpoint.config["tie_word_embeddings"] == true {
         catalogue.tensors.retain(|name, _| !name.starts_with("lm_head."));
     }
-    super::memory::check(&catalogue, options)?;
     let quantization = checkpoint.config.get("quantization").cloned().unwrap_or_default();
-    let vector_dtype = options.dtype.or(declared);
-    Ok((checkpoint, Weights { catalogue, quantization, options: *options, vector_dtype }))
+    let dtype = options.dtype.or(declared);
+    Ok((checkpoint, Weights { catalogue, quantization, options: *options, dtype }))
 }
 
 /// The float type that `config.json` says the weights have.
@@ -89,7 +88,12 @@ pub fn declared_dtype(checkpoint: &Checkpoint) -> Option<Dtype> {
 impl Weights {
     /// The type that everything but quantised matrices should have; `None` where the file's own types count.
     pub fn dtype(&self) -> Option<Dtype> {
-        self.vector_dtype
+        self.dtype
+    }
+
+    /// Refuses weights that do not fit into this machine's memory all together.
+    pub fn check_memory(&self) -> Result<()> {
+        super::memory::check(&self.catalogue, &self.options)
     }
 
     /// Whether there is a tensor of this full name, for example `model.norm.weight`.
@@ -100,18 +104,12 @@ impl Weights {
     /// A dense tensor by its full name.
     pub fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
         let tensor = self.remove(name, shape)?;
-        let array = self.in_context(&tensor, |weights| {
+        self.in_context(&tensor, |weights| {
             let matrix = weights.read(&tensor)?;
-            let array = matrix.dense(weights.vector_dtype.unwrap_or(matrix.dtype()))?;
+            let array = matrix.dense(weights.dtype.unwrap_or(matrix.dtype()))?;
             array.eval()?;
             Ok(array)
-        })?;
-        Ok(array)
-    }
-
-    /// Like [`Weights::take`]; `None` where there is no such tensor.
-    pub fn take_optional(&mut self, name: &str, shape: &[i32]) -> Result<Option<Array>> {
-        if self.contains(name) { self.take(name, shape).map(Some) } else { Ok(None) }
+        })
     }
 
     /// The matrix `{module}.weight` of shape `[outputs, inputs]`, for example of `model.layers.0.mlp.up_proj`.
@@ -160,8 +158,9 @@ impl Weights {
         if self.contains(&format!("{module}.scales")) {
             let Quantization { bits, .. } = self.settings(module)?;
             let packed = self.catalogue.tensors.get(&weight).map(|tensor| tensor.shape.clone()).unwrap_or_default();
-            let [outputs, words] = packed[..] else { bail!("{}: '{module}' is no matrix", self.config_path()) };
-            return Ok(Some((weight, self.take_matrix(module, outputs, words / bits * 32)?)));
+            let inputs = packed.get(1).and_then(|words| (words / bits).checked_mul(32)).unwrap_or_default();
+            let outputs = packed.first().copied().unwrap_or_default();
+            return Ok(Some((weight, self.take_matrix(module, outputs, inputs)?)));
         }
         if let ([outputs, inputs], true) = (&shape[..], name == weight) {
             return Ok(Some((weight, self.take_matrix(module, *outputs, *inputs)?)));
