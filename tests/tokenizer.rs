@@ -176,6 +176,20 @@ fn sentence_piece_scores_become_the_merges_of_published_files() {
 }
 
 #[test]
+fn byte_level_pre_tokenizers_are_those_of_published_files() {
+    let (_, vocabulary, _) = gguf_golden();
+    let parse = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    for (pre, family) in [("qwen2", "qwen"), ("llama-bpe", "llama3"), ("tekken", "mistral-nemo")] {
+        let ours = parse(&gguf::tokenizer::tokenizer_json(&metadata("gpt2", pre, &vocabulary)).unwrap());
+        let published = parse(&read(&format!("{family}/tokenizer.json")));
+        for part in ["normalizer", "pre_tokenizer", "decoder"] {
+            assert_eq!(ours[part], published[part], "{pre} {part}");
+        }
+        assert_eq!(ours["model"]["ignore_merges"], published["model"]["ignore_merges"], "{pre}");
+    }
+}
+
+#[test]
 fn gguf_flags_are_kept() {
     let (_, byte_level, sentence_piece) = gguf_golden();
     let with = |mut metadata: Metadata, key: &str, value: bool| {
