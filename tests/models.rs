@@ -63,7 +63,8 @@ fn check(path: &Path, golden: &Golden, tolerance: f32) {
     }
     let mut cache = model.new_cache();
     let (prompt, rest) = golden.tokens.split_at(golden.prompt_length);
-    let mut rows = vec![forward(&model, &mut cache, prompt).split_off(prefill.len() / golden.tokens.len() * (prompt.len() - 1))];
+    let mut rows =
+        vec![forward(&model, &mut cache, prompt).split_off(prefill.len() / golden.tokens.len() * (prompt.len() - 1))];
     rows.extend(rest.iter().map(|token| forward(&model, &mut cache, &[*token])));
     rows.truncate(golden.decode.len());
     assert_close(&rows.concat(), &golden.decode.concat(), tolerance, &format!("{name}, decode"));

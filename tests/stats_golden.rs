@@ -1,7 +1,9 @@
 //! Statistics against scipy, statsmodels, arch and scikit-posthocs: `scripts/oracle/stats.py` made the expected values.
 
 use ridgepoint::stats::bootstrap::{bca_interval, ratio_of_sums};
+use ridgepoint::stats::max_t::max_t_draws;
 use ridgepoint::stats::paired::{SignedRankMethod, paired_t, signed_rank, signed_rank_by};
+use ridgepoint::stats::sign_flip::sign_flip;
 use ridgepoint::stats::summary::{self, MedianInterval};
 use ridgepoint::stats::{equivalence, friedman, multiple};
 use serde::Deserialize;
@@ -193,8 +195,44 @@ fn bca_interval_of_a_ratio_of_sums() {
         let mut replicates: Vec<f64> = case.resamples.iter().map(|chosen| ratio(chosen)).collect();
         let leave_one_out: Vec<f64> =
             all.iter().map(|out| ratio(&all.iter().copied().filter(|i| i != out).collect::<Vec<_>>())).collect();
-        let (low, high) = bca_interval(case.estimate, &mut replicates, &leave_one_out, case.confidence).unwrap();
+        let (low, high) =
+            bca_interval(case.estimate, &mut replicates, &leave_one_out, (1.0 - case.confidence) / 2.0).unwrap();
         close(&case.name, low, case.low);
         close(&case.name, high, case.high);
+    }
+}
+
+#[test]
+fn largest_of_correlated_t_statistics() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        covariance: Vec<f64>,
+        arms: usize,
+        degrees_of_freedom: f64,
+        level: f64,
+        control: usize,
+        critical_value: f64,
+    }
+    const DRAWS: usize = 20_000;
+    for case in cases::<Case>("max_t") {
+        let draws = max_t_draws(&case.covariance, case.arms, case.degrees_of_freedom, DRAWS, 5);
+        let covered = draws[case.control].iter().filter(|&&t| t <= case.critical_value).count() as f64 / DRAWS as f64;
+        let monte_carlo = 4.0 * (case.level * (1.0 - case.level) / DRAWS as f64).sqrt();
+        let message = format!("{}: {covered} of the draws where {} is expected", case.name, case.level);
+        assert!((covered - case.level).abs() < monte_carlo + 5e-4, "{message}");
+    }
+}
+
+#[test]
+fn sign_flips_over_all_vectors() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        differences: Vec<f64>,
+        p: f64,
+    }
+    for case in cases::<Case>("sign_flip") {
+        close(&case.name, sign_flip(&case.differences, 1 << 12, 0).unwrap(), case.p);
     }
 }

@@ -163,7 +163,7 @@ def write(name, config):
         if config["model_type"] == "llama" and heads:
             stored = interleave(dense, heads)
         writer.add_tensor(here, quantize(stored, kind), raw_dtype=kind)
-        dense = dequantize(quantize(dense, kind), kind).astype("<f4").reshape(dense.shape)
+        dense = dequantize(quantize(dense, kind), kind).astype("<f4").reshape(dense.shape) + 0.0  # no negative zeros
         values[there] = dense
         expected[there] = {"type": kind.name, "shape": list(dense.shape), "sha256": hashlib.sha256(dense.tobytes()).hexdigest(),
                            "last_row": [float(x) for x in np.atleast_2d(dense)[-1][:4]]}

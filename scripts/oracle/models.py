@@ -54,7 +54,7 @@ QWEN3 = {
     "intermediate_size": 48, "max_position_embeddings": 256, "max_window_layers": 2, "model_type": "qwen3",
     "num_attention_heads": 4, "num_hidden_layers": 2, "num_key_value_heads": 2, "rms_norm_eps": 1e-06,
     "rope_scaling": None, "rope_theta": 1000000.0, "sliding_window": None, "tie_word_embeddings": True,
-    "torch_dtype": "float32", "use_cache": True, "use_sliding_window": False, "vocab_size": 128,
+    "torch_dtype": "float32", "use_cache": True, "use_sliding_window": False, "vocab_size": 96,
 }
 LLAMA3_ROPE = {"factor": 8.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0, "original_max_position_embeddings": 32,
                "rope_type": "llama3"}
@@ -78,7 +78,7 @@ CASES = {
     "llama-quantized-8bit": (LLAMA | {"intermediate_size": 128, "tie_word_embeddings": False,
                                       "torch_dtype": "bfloat16"}, {"bits": 8, "group_size": 32}),
     "mistral": (MISTRAL, {}),
-    "mistral-head-dim": (MISTRAL | {"head_dim": 32, "intermediate_size": 48, "vocab_size": 64}, {}),
+    "mistral-head-dim": (MISTRAL | {"head_dim": 32, "intermediate_size": 40, "vocab_size": 64}, {}),
     "qwen2": (QWEN2, {}),
     "qwen2-untied": (QWEN2 | {"tie_word_embeddings": False, "vocab_size": 96}, {}),
     "qwen2-quantized-4bit": (QWEN2 | {"intermediate_size": 128}, {"bits": 4, "group_size": 32}),

@@ -10,7 +10,7 @@ import pathlib
 from importlib.metadata import version
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
@@ -146,7 +146,54 @@ def summary():
     write("summary", cases)
 
 
+def max_t():
+    """Critical values c with P(max_j T_gj <= c) = level for one control g: multivariate t by scipy, Dunnett's balanced case first."""
+    rng = np.random.default_rng(16)
+    cases = []
+
+    def add(name, covariance, freedom, level, control):
+        k = len(covariance)
+        contrasts = np.array([np.eye(k)[control] - np.eye(k)[j] for j in range(k) if j != control])
+        of_differences = contrasts @ covariance @ contrasts.T
+        sd = np.sqrt(np.diag(of_differences))
+        shape = of_differences / np.outer(sd, sd)
+
+        def excess(c):
+            p = stats.multivariate_t.cdf(np.full(k - 1, c), shape=shape, df=freedom, maxpts=400_000, random_state=1)
+            return p - level
+
+        c = optimize.brentq(excess, 0.5, 6, xtol=2e-4)
+        cases.append({"name": name, "covariance": floats(covariance), "arms": k, "degrees_of_freedom": freedom, "level": level,
+                      "control": control, "critical_value": float(c)})
+
+    # For two arms the maximum is one t statistic; for balanced groups it is Dunnett's (checked with scipy.stats.dunnett).
+    groups = [rng.normal(0, 1, 8) for _ in range(5)]
+    add("dunnett 5 x 8", np.eye(5), 35, 0.95, 0)
+    one_sided = stats.dunnett(*groups[1:], control=groups[0], alternative="greater", random_state=2)
+    largest = one_sided.statistic.max()
+    p = 1 - stats.multivariate_t.cdf(np.full(4, largest), shape=(np.eye(4) + 1) / 2, df=35, maxpts=400_000, random_state=1)
+    assert abs(p - one_sided.pvalue.min()) < 5e-3, (p, one_sided.pvalue)
+    add("two arms", np.eye(2), 19, 0.95, 0)
+    add("17 balanced", np.eye(17), 99, 0.95, 3)
+    for k, freedom, level in [(3, 5, 0.9), (6, 19, 0.95), (9, 60, 0.99)]:
+        a = rng.normal(0, 1, (k, k + 2))
+        add(f"random {k}", a @ a.T / (k + 2) + 0.5, freedom, level, int(rng.integers(k)))
+    write("max_t", cases)
+
+
+def sign_flips():
+    """Paired sign-flip tests over all sign vectors, by scipy's permutation test."""
+    rng = np.random.default_rng(17)
+    cases = []
+    for n in [2, 3, 5, 8, 12]:
+        for kind, d in [("plain", rng.normal(0.4, 1, n)), ("ties and zeros", rng.integers(-1, 3, n).astype(float))]:
+            r = stats.permutation_test((d,), lambda x, axis: x.mean(axis), permutation_type="samples", n_resamples=10**6, vectorized=True)
+            # With one sample scipy's two-sided p is twice the smaller tail, which equals ours because the signs are symmetric.
+            cases.append({"name": f"{kind} {n}", "differences": floats(d), "p": float(r.pvalue)})
+    write("sign_flip", cases)
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    for make in [summary, paired, holm, equivalence, friedman, bca]:
+    for make in [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips]:
         make()

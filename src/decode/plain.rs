@@ -44,7 +44,7 @@ pub fn decode(model: &Transformer, request: &Request, observe: &mut dyn FnMut(Ro
 }
 
 /// Submits one step on `token` (`[1]`) and gives the token that follows it (`[1]`), still being computed.
-fn step(
+pub(crate) fn step(
     model: &Transformer,
     cache: &mut KvCache,
     token: &Array,

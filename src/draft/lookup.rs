@@ -9,7 +9,11 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use anyhow::Result;
+use mlx_rs::Array;
 
+use super::{Drafter, Proposal};
+use crate::decode::keys::KeyStream;
+use crate::decode::sampling::Sampling;
 use crate::usage;
 
 /// A node of the tree of n-grams: the path to it spells the n-gram.
@@ -67,7 +71,7 @@ impl PromptLookup {
 
     /// Up to `max` tokens that followed the most recent earlier occurrence of the longest known n-gram at the end of
     /// the text; none if there is no such n-gram. Otherwise exactly `max`.
-    pub fn propose(&self, max: usize) -> Vec<u32> {
+    pub fn continuation(&self, max: usize) -> Vec<u32> {
         let longest = self.endings.iter().enumerate().skip(self.min_ngram).rev();
         let Some(start) = longest.map(|(_, &node)| self.follower[node as usize]).find(|&at| at != NOWHERE) else {
             return Vec::new();
@@ -100,6 +104,33 @@ impl PromptLookup {
     }
 }
 
+impl Drafter for PromptLookup {
+    fn begin(&mut self, prompt: &[u32], _room: i32) -> Result<()> {
+        self.reset(prompt);
+        Ok(())
+    }
+
+    fn propose(
+        &mut self,
+        committed: &[u32],
+        draft_length: usize,
+        _sampling: &Sampling,
+        _keys: &mut KeyStream,
+    ) -> Result<Option<Proposal>> {
+        self.settle(committed)?;
+        let tokens = self.continuation(draft_length);
+        if tokens.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Proposal { tokens: Array::from_slice(&tokens, &[tokens.len() as i32]), probabilities: None }))
+    }
+
+    fn settle(&mut self, committed: &[u32]) -> Result<()> {
+        self.extend(&committed[self.text.len()..]);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,7 +153,7 @@ mod tests {
     fn proposal(text: &[u32], max: usize) -> Vec<u32> {
         let mut lookup = PromptLookup::new(3, 1).unwrap();
         lookup.reset(text);
-        lookup.propose(max)
+        lookup.continuation(max)
     }
 
     #[test]
@@ -144,9 +175,9 @@ mod tests {
     fn short_ngrams_can_be_left_out() {
         let mut lookup = PromptLookup::new(4, 2).unwrap();
         lookup.reset(&[1, 5, 2, 5]);
-        assert!(lookup.propose(3).is_empty());
+        assert!(lookup.continuation(3).is_empty());
         lookup.reset(&[1, 2, 3, 1, 2]);
-        assert_eq!(lookup.propose(1), [3]);
+        assert_eq!(lookup.continuation(1), [3]);
     }
 
     #[test]
@@ -170,9 +201,9 @@ mod tests {
             let cut = cut.min(text.len());
             lookup.reset(&[3, 1, 2]);
             lookup.reset(&text[..cut]);
-            prop_assert_eq!(lookup.propose(max), scan(&text[..cut], max_ngram, min_ngram, max));
+            prop_assert_eq!(lookup.continuation(max), scan(&text[..cut], max_ngram, min_ngram, max));
             lookup.extend(&text[cut..]);
-            prop_assert_eq!(lookup.propose(max), scan(&text, max_ngram, min_ngram, max));
+            prop_assert_eq!(lookup.continuation(max), scan(&text, max_ngram, min_ngram, max));
         }
     }
 }

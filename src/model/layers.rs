@@ -2,6 +2,7 @@
 
 use super::config::{Config, RopeScaling};
 use super::weights::{Matrix, Weights};
+use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::ops::{addmm, dequantize, matmul, quantized_matmul};
 use mlx_rs::{Array, Dtype, fast};
@@ -40,9 +41,16 @@ impl Linear {
         Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
     }
 
-    /// Bytes that one product reads.
-    pub fn nbytes(&self) -> usize {
-        self.weight.nbytes() + self.bias.as_ref().map_or(0, Array::nbytes)
+    /// How the weight is stored.
+    pub fn format(&self) -> WeightFormat {
+        match &self.weight {
+            Matrix::Dense(weight) => WeightFormat::Float { bytes: weight.item_size() as u64 },
+            Matrix::Quantized { scales, bits, group_size, .. } => WeightFormat::Affine {
+                bits: *bits as u64,
+                group_size: *group_size as u64,
+                scale_bytes: scales.item_size() as u64,
+            },
+        }
     }
 }
 
@@ -77,10 +85,6 @@ impl Embedding {
     pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
         Ok(Embedding { weight: self.weight.quantized(bits, group_size)? })
     }
-
-    pub fn nbytes(&self) -> usize {
-        self.weight.nbytes()
-    }
 }
 
 /// RMS norm over the last axis.
@@ -97,10 +101,6 @@ impl RmsNorm {
 
     pub fn forward(&self, x: &Array) -> Result<Array> {
         Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?)
-    }
-
-    pub fn nbytes(&self) -> usize {
-        self.weight.nbytes()
     }
 
     /// The norm with its weight in another float type, so that it does not promote what passes through it.
@@ -130,7 +130,9 @@ impl Rope {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let periods: Vec<f32> = (0..config.head_dim / 2)
                     .map(|i| config.rope_theta.powf(2.0 * i as f32 / config.head_dim as f32))
-                    .map(|period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context))
+                    .map(|period| {
+                        llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context)
+                    })
                     .collect();
                 (1.0, Some(Array::from_slice(&periods, &[config.head_dim / 2])))
             }

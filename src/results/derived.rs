@@ -25,6 +25,37 @@ pub struct PredictionRow {
     pub oracle_tok_per_s: Option<f64>,
 }
 
+/// `arms.csv`: one draft length that was timed, on the complete tuning prompts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ArmRow {
+    pub drafter: String,
+    pub draft_length: u64,
+    /// Complete prompts.
+    pub prompts: u64,
+    /// Σ tokens / Σ seconds.
+    pub tok_per_s: f64,
+    /// Speed-up over plain decoding with its own BCa interval; empty for plain decoding.
+    pub speedup: Option<f64>,
+    pub speedup_low: Option<f64>,
+    pub speedup_high: Option<f64>,
+    /// Holm-adjusted p-value against plain decoding.
+    pub p_holm: Option<f64>,
+    /// Simultaneous upper bound on the loss to the fastest length; empty where the data give none.
+    pub loss_bound: Option<f64>,
+    pub may_be_best: bool,
+    pub practically_best: bool,
+    pub recommended: bool,
+    pub rounds: u64,
+    pub drafted: u64,
+    pub accepted: u64,
+    /// Committed tokens, of all runs that the three counts are of.
+    pub tokens: u64,
+    /// Predicted from t(b) and the replay of the same prompts.
+    pub predicted_tok_per_s: Option<f64>,
+    /// Measured over predicted throughput, less one.
+    pub prediction_error: Option<f64>,
+}
+
 /// `decision.csv`: the draft length chosen in one regime.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DecisionRow {
@@ -64,6 +95,11 @@ impl Wire for PredictionRow {
     const FILE: &'static str = "predictions.csv";
 }
 impl Derived for PredictionRow {}
+
+impl Wire for ArmRow {
+    const FILE: &'static str = "arms.csv";
+}
+impl Derived for ArmRow {}
 
 impl Wire for DecisionRow {
     const FILE: &'static str = "decision.csv";

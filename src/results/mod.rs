@@ -11,10 +11,10 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{DecisionRow, PredictionRow};
-pub use environment::Identity;
+pub use derived::{ArmRow, DecisionRow, PredictionRow};
+pub use environment::{Identity, Stamp};
 pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read_environment};
+pub use store::{ResultsDir, read};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows, write_rows};
 
@@ -33,6 +33,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<DraftTokenRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),
+        entry::<ArmRow>(),
         entry::<DecisionRow>(),
     ]
 }

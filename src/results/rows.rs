@@ -55,7 +55,7 @@ pub struct CostRow {
     pub machine: String,
     pub target: String,
     pub precision: String,
-    /// `target`: a forward of the target; `drafter`: one drafted token of the drafter.
+    /// `target`: a forward of the target; `drafter`: a proposal of the drafter.
     pub role: Role,
     /// The drafter's name; empty for the target.
     pub drafter: String,
@@ -63,7 +63,7 @@ pub struct CostRow {
     pub context: u64,
     /// Sequences in the forward.
     pub batch: u64,
-    /// Tokens of one sequence in the forward.
+    /// Tokens of one sequence in the forward; for a drafter, the draft length asked for.
     pub width: u64,
     pub mode: Mode,
     /// Which launch of the process, from 0.
@@ -72,13 +72,13 @@ pub struct CostRow {
     pub pass: u64,
     /// Place in the order taken, within the launch, from 0.
     pub order: u64,
-    /// Forwards in the timed chain; `time_ms` is the mean over them.
+    /// Forwards or proposals in the timed chain; `time_ms` is the mean over them.
     pub chain: u64,
-    /// Milliseconds a forward.
+    /// Milliseconds a forward or proposal.
     pub time_ms: Option<f64>,
-    /// Bytes that a forward must move: weights, cache read and written.
+    /// Bytes that it must move: weights, cache read and written.
     pub bytes: u64,
-    /// Floating-point operations of a forward.
+    /// Floating-point operations that it takes.
     pub flops: f64,
     /// True where the implied bandwidth is above the machine's measured ceiling.
     pub invalid: bool,
@@ -101,7 +101,7 @@ pub struct TraceRow {
     pub draft_length_max: u64,
     /// Tokens proposed, at most γ_max; a lookup may propose fewer.
     pub drafted: u64,
-    /// How many proposed tokens, from the first on, equal the committed text.
+    /// How many proposed tokens, from the first on, equal the text, which is known beyond the token budget.
     pub matched: u64,
 }
 
@@ -148,10 +148,10 @@ pub struct RunRow {
     pub rounds: u64,
     /// Draft tokens verified.
     pub drafted: u64,
-    /// Draft tokens committed.
+    /// Draft tokens accepted, those included that the token budget then cut off.
     pub accepted: u64,
-    /// True if the token budget cut the last round short.
-    pub truncated: bool,
+    /// Tokens of the last round that the budget cut off; 0 if the round fitted.
+    pub cut_off: u64,
     /// The first output position that differs from plain decoding; empty if none does.
     pub first_divergence: Option<u64>,
     /// The plain run's gap between the two largest logits there.

@@ -1,15 +1,14 @@
 //! A results folder: whose it is, who may write to it, and its files.
 
-use super::SCHEMA_VERSION;
-use super::environment::Identity;
+use super::environment::{Identity, Stamp};
 use super::table::Table;
-use super::wire::{Derived, Raw, read_rows, write_atomically, write_rows};
+use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
+use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-const ENVIRONMENT: &str = "environment.json";
 const LOCK: &str = ".lock";
 
 /// A results folder opened for writing. Other processes are kept out until it is dropped.
@@ -21,28 +20,33 @@ pub struct ResultsDir {
 }
 
 impl ResultsDir {
-    /// Creates or reopens a folder. `environment` describes this launch: device, library versions, threads, the declared
-    /// scenario. A folder of another identity or schema version, or one in use, is refused.
-    pub fn open(path: &Path, identity: &Identity, environment: Value) -> Result<ResultsDir> {
+    /// Creates or reopens a folder. `launch` describes this launch: device, library versions, threads, ceilings, time.
+    /// A folder of another identity or schema version, or one in use, is refused.
+    pub fn open(path: &Path, identity: &Identity, scenario: &Scenario, launch: Value) -> Result<ResultsDir> {
         let shown = path.display().to_string();
         std::fs::create_dir_all(path).with_context(|| format!("cannot create the results folder {shown}"))?;
         let lock = lock(path)?;
-        let mut stamp = match read_environment(path)? {
+        let mut stamp = match Stamp::read(path)? {
             Some(stamp) => {
-                identity_of(path, &stamp)?.check(&shown, identity)?;
+                stamp.identity.check(&shown, identity)?;
                 stamp
             }
             None if holds_results(path)? => {
-                bail!("{shown}: has CSV files but no {ENVIRONMENT}; name another folder with --results")
+                bail!("{shown}: has CSV files but no environment.json; name another folder with --results")
             }
-            None => json!({ "schema_version": SCHEMA_VERSION, "identity": identity, "launches": [] }),
+            None => Stamp::new(identity, scenario),
         };
-        let launches = stamp["launches"].as_array_mut();
-        let launches = launches.with_context(|| format!("{shown}/{ENVIRONMENT}: launches: must be an array"))?;
-        let launch = launches.len() as u64;
-        launches.push(environment);
-        write_environment(path, &stamp)?;
-        Ok(ResultsDir { path: path.to_path_buf(), launch, _lock: lock })
+        stamp.launches.push(launch);
+        stamp.write(path)?;
+        Ok(ResultsDir { path: path.to_path_buf(), launch: stamp.launches.len() as u64 - 1, _lock: lock })
+    }
+
+    /// Refuses a folder that belongs to another identity.
+    pub fn check(path: &Path, identity: &Identity) -> Result<()> {
+        match Stamp::read(path)? {
+            Some(stamp) => stamp.identity.check(&path.display().to_string(), identity),
+            None => bail!("{}: has no environment.json; name another folder with --results", path.display()),
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -63,12 +67,12 @@ impl ResultsDir {
     pub fn write<R: Derived>(&self, rows: &[R]) -> Result<()> {
         write_rows(&self.path.join(R::FILE), rows)
     }
+}
 
-    /// Reads a file of the folder; no rows if it is not there.
-    pub fn read<R: super::wire::Wire>(&self) -> Result<Vec<R>> {
-        let path = self.path.join(R::FILE);
-        if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
-    }
+/// Reads a file of a results folder; no rows if it is not there.
+pub fn read<R: Wire>(folder: &Path) -> Result<Vec<R>> {
+    let path = folder.join(R::FILE);
+    if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
 }
 
 /// Holds the folder's lock file until dropped; the system releases it when a process dies.
@@ -85,35 +89,94 @@ fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// The folder's `environment.json`, if there is one.
-pub fn read_environment(path: &Path) -> Result<Option<Value>> {
-    let file = path.join(ENVIRONMENT);
-    let shown = file.display();
-    let text = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
-    };
-    let stamp: Value = serde_json::from_str(&text).with_context(|| format!("{shown}: is not JSON; mend it"))?;
-    match stamp["schema_version"].as_u64() {
-        Some(version) if version == u64::from(SCHEMA_VERSION) => Ok(Some(stamp)),
-        Some(version) => bail!("{shown}: schema_version: {version} cannot be read here, only {SCHEMA_VERSION}"),
-        None => bail!("{shown}: schema_version: missing; this is no results folder of ridgepoint"),
-    }
-}
-
-fn identity_of(path: &Path, stamp: &Value) -> Result<Identity> {
-    let place = || format!("{}: identity", path.join(ENVIRONMENT).display());
-    serde_json::from_value(stamp["identity"].clone()).with_context(place)
-}
-
-fn write_environment(path: &Path, stamp: &Value) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(stamp)?;
-    text.push('\n');
-    write_atomically(&path.join(ENVIRONMENT), text.as_bytes())
-}
-
 fn holds_results(path: &Path) -> Result<bool> {
     let mut entries = std::fs::read_dir(path)?.filter_map(Result::ok);
     Ok(entries.any(|entry| entry.path().extension().is_some_and(|extension| extension == "csv")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::derived::PredictionRow;
+    use super::super::rows::PromptRow;
+    use super::*;
+    use serde_json::json;
+    use std::fs;
+
+    const ENVIRONMENT: &str = "environment.json";
+
+    fn scenario() -> Scenario {
+        crate::scenario::load(Path::new("scenarios/quickstart.toml")).unwrap().scenario
+    }
+
+    fn identity() -> Identity {
+        Identity { scenario: "quick".to_string(), machine: "linux-cpu-2core".to_string(), ..Identity::default() }
+    }
+
+    #[test]
+    fn a_folder_is_resumed_by_its_own_scenario_and_counts_launches() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("machine/quick");
+        for launch in 0..3 {
+            let folder = ResultsDir::open(&path, &identity(), &scenario(), json!({ "threads": 2 })).unwrap();
+            assert_eq!(folder.launch(), launch);
+            let mut table = folder.table::<PromptRow>().unwrap();
+            table.append(PromptRow { prompt: format!("p{launch}"), ..PromptRow::default() }).unwrap();
+            assert_eq!(table.rows().len() as u64, launch + 1);
+        }
+        let stamp = Stamp::read(&path).unwrap().unwrap();
+        assert_eq!(stamp.launches, vec![json!({ "threads": 2 }); 3]);
+        assert_eq!((stamp.identity, stamp.scenario), (identity(), scenario()));
+    }
+
+    #[test]
+    fn a_folder_of_another_identity_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        drop(ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap());
+        let before = fs::read(root.path().join(ENVIRONMENT)).unwrap();
+        let other = Identity { weights_sha256: "ff".to_string(), ..identity() };
+        let error = ResultsDir::open(root.path(), &other, &scenario(), Value::Null).unwrap_err().to_string();
+        assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
+        assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out_until_the_first_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let first = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        let error = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        assert!(error.contains("another ridgepoint is writing"), "{error}");
+        drop(first);
+        ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+    }
+
+    #[test]
+    fn a_folder_without_or_with_a_broken_stamp_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        fs::write(root.path().join("runs.csv"), "x").unwrap();
+        assert!(open().contains("has CSV files but no environment.json"));
+        for (stamp, expected) in [
+            ("{", "is not JSON"),
+            ("{}", "schema_version: missing"),
+            ("{\"schema_version\": 99}", "schema_version: 99"),
+            ("{\"schema_version\": 1}", "missing field `identity`"),
+            ("{\"schema_version\": 1, \"identity\": {\"scenario\": 1}}", "identity.scenario: invalid type"),
+        ] {
+            fs::write(root.path().join(ENVIRONMENT), stamp).unwrap();
+            assert!(open().contains(expected), "{stamp}: {}", open());
+        }
+    }
+
+    #[test]
+    fn derived_files_are_written_whole_and_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), []);
+        let rows = [PredictionRow { tau: 1.0 / 3.0, alpha: Some(1e-300), ..PredictionRow::default() }];
+        folder.write(&rows).unwrap();
+        folder.write(&rows).unwrap();
+        assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), rows);
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
 }

@@ -18,4 +18,4 @@ pub use load::{Loaded, ModelSource, NamedDraft, load};
 pub use precision::{Dtype, Quantize};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
-pub use schema::{Scenario, Target};
+pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};

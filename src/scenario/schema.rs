@@ -133,7 +133,8 @@ fn within<T: PartialOrd + std::fmt::Display>(
     Err((field, format!("must be {low} to {high}, got {value}")))
 }
 
-fn is_file_name(name: &str) -> bool {
+/// Whether a name may be that of a folder: 1 to 64 letters, digits, `.`, `_` and `-`, not starting with a dot.
+pub fn is_file_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         && !name.starts_with('.')

@@ -16,6 +16,8 @@ pub enum StatsError {
     Length { what: String, expected: usize, found: usize },
     #[error("{name} = {value} is out of range: it must be {allowed}")]
     Parameter { name: &'static str, value: f64, allowed: &'static str },
+    #[error("{what} is given twice; give each once")]
+    Duplicate { what: String },
     #[error("{what}: all values are equal, so their spread cannot be estimated")]
     NoSpread { what: String },
 }

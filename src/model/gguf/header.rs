@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use std::io::Read;
 
 const MAGIC: &[u8; 4] = b"GGUF";
-/// Longest string, in bytes; chat templates are the longest that occur.
+/// Longest key or tensor name, in bytes.
+const MAX_NAME: u64 = 256;
+/// Longest other string, in bytes; chat templates are the longest that occur.
 const MAX_STRING: u64 = 1 << 24;
 /// Most array elements in all metadata together; vocabularies are the largest that occur.
 const MAX_ELEMENTS: u64 = 1 << 24;
@@ -128,7 +130,7 @@ fn check_magic<R: Read>(cursor: &mut Cursor<R>) -> Result<u32> {
 fn read_metadata<R: Read>(cursor: &mut Cursor<R>, count: u64) -> Result<Metadata> {
     let mut metadata = Metadata::default();
     for index in 0..count {
-        let key = cursor.string("its key").with_context(|| format!("metadata pair {index}"))?;
+        let key = cursor.string("its key", MAX_NAME).with_context(|| format!("metadata pair {index}"))?;
         let value = read_value(cursor).with_context(|| format!("metadata key '{}'", key.escape_debug()))?;
         metadata.insert(key, value)?;
     }
@@ -173,7 +175,7 @@ fn read_scalar<R: Read>(cursor: &mut Cursor<R>, kind: u32) -> Result<Value> {
             [1] => Value::Bool(true),
             [other] => bail!("the byte {other} is neither true nor false"),
         },
-        8 => Value::String(cursor.string(what)?),
+        8 => Value::String(cursor.string(what, MAX_STRING)?),
         10 => Value::U64(cursor.u64(what)?),
         11 => Value::I64(i64::from_le_bytes(cursor.bytes(what)?)),
         12 => Value::F64(f64::from_le_bytes(cursor.bytes(what)?)),
@@ -186,7 +188,7 @@ fn read_tensors<R: Read>(cursor: &mut Cursor<R>, count: u64) -> Result<Vec<Tenso
     let mut names = HashSet::new();
     let mut tensors = Vec::new();
     for index in 0..count {
-        let name = cursor.string("its name").with_context(|| format!("tensor {index}"))?;
+        let name = cursor.string("its name", MAX_NAME).with_context(|| format!("tensor {index}"))?;
         if !names.insert(name.clone()) {
             bail!("tensor '{}' occurs twice", name.escape_debug());
         }
@@ -293,10 +295,10 @@ impl<R: Read> Cursor<R> {
         Ok(u64::from_le_bytes(self.bytes(what)?))
     }
 
-    fn string(&mut self, what: &str) -> Result<String> {
+    fn string(&mut self, what: &str, longest: u64) -> Result<String> {
         let length = self.u64(what)?;
-        if length > MAX_STRING || length > self.remaining() {
-            bail!("{what} claims {length} bytes, more than the file can hold");
+        if length > longest.min(self.remaining()) {
+            bail!("{what} claims {length} bytes, more than there can be; the file is damaged");
         }
         let mut buffer = vec![0; length as usize];
         self.fill(&mut buffer, what)?;
