@@ -7,7 +7,7 @@ pub use super::matrix::{Matrix, Quantization};
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
-use super::{memory, safetensors};
+use super::safetensors;
 use super::stored::{Catalogue, Encoding, Stored};
 use crate::scenario;
 use anyhow::{Context, Result, bail};
