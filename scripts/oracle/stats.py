@@ -1,0 +1,199 @@
+"""Expected values for tests/stats_golden.rs, from scipy, statsmodels, arch and scikit-posthocs.
+
+Needs the packages pinned in scripts/oracle/requirements-stats.txt. Run from the repository root:
+    python scripts/oracle/stats.py
+It rewrites tests/golden/stats/*.json; each file names the versions that made it.
+"""
+
+import json
+import pathlib
+from importlib.metadata import version
+
+import numpy as np
+from scipy import optimize, stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+OUT = pathlib.Path("tests/golden/stats")
+MADE_WITH = {name: version(name) for name in ["numpy", "scipy", "statsmodels", "arch", "scikit-posthocs"]}
+
+
+def write(name, cases):
+    text = json.dumps({"made_with": MADE_WITH, "cases": cases}, allow_nan=False)
+    (OUT / f"{name}.json").write_text(text.replace('{"name"', '\n{"name"') + "\n")
+
+
+def floats(values):
+    return [float(v) for v in np.ravel(values)]
+
+
+def pairs():
+    """Paired samples: sizes 3 to 500, ties, zeros, heavy tails, strong skew."""
+    rng = np.random.default_rng(11)
+    for n in [3, 4, 5, 8, 12, 20, 50, 100, 101, 500]:
+        base = rng.gamma(4, 0.5, n)
+        yield f"plain {n}", base, base * 1.02 + rng.normal(0, 0.05, n)
+    for n in [5, 9, 13, 30, 120]:
+        yield f"ties {n}", rng.integers(1, 6, n).astype(float), rng.integers(1, 6, n).astype(float)
+    for n in [6, 13, 40]:
+        a = rng.integers(1, 4, n).astype(float)
+        b = a.copy()
+        b[: n // 2] += rng.choice([-1.0, 1.0, 2.0], n // 2)
+        yield f"zeros {n}", a, b
+    yield "heavy tails 25", rng.standard_t(2, 25) + 20, rng.standard_t(2, 25) + 20.5
+    yield "skewed 40", rng.lognormal(0, 1.5, 40), rng.lognormal(0.3, 1.5, 40)
+
+
+def paired():
+    cases = []
+    for name, a, b in pairs():
+        t = stats.ttest_rel(a, b)
+        interval = t.confidence_interval(0.9)
+        d = a - b
+        case = {
+            "name": name, "first": floats(a), "second": floats(b),
+            "t": float(t.statistic), "p_t": float(t.pvalue), "low_90": float(interval.low), "high_90": float(interval.high),
+            "rank_sum": float(stats.wilcoxon(a, b, alternative="greater").statistic),
+            "p_normal": float(stats.wilcoxon(a, b, method="approx", correction=True).pvalue),
+            "p_exact": None,
+        }
+        nonzero = d[d != 0]
+        if len(np.unique(np.abs(nonzero))) == len(nonzero) and len(nonzero) <= 100:
+            case["p_exact"] = float(stats.wilcoxon(nonzero, method="exact").pvalue)
+        elif len(nonzero) <= 13:
+            case["p_exact"] = float(stats.wilcoxon(d, method=stats.PermutationMethod(n_resamples=10**6)).pvalue)
+        cases.append(case)
+    write("paired", cases)
+
+
+def holm():
+    rng = np.random.default_rng(12)
+    samples = {"one": [0.03], "equal": [0.02] * 5, "ends": [0.0, 1.0, 0.5], "two": [0.04, 0.01]}
+    samples |= {f"random {n}": floats(rng.beta(0.5, 3, n)) for n in [3, 16, 136]}
+    write("holm", [{"name": k, "p": p, "adjusted": floats(multipletests(p, method="holm")[1])} for k, p in samples.items()])
+
+
+def equivalence():
+    cases = []
+    for name, a, b in pairs():
+        scale = 0.05 * float(np.mean(b))
+        p, lower, upper = ttost_paired(a, b, -scale, 2 * scale)
+        case = {"name": name, "first": floats(a), "second": floats(b), "low": -scale, "high": 2 * scale,
+                "p_lower": float(lower[1]), "p_upper": float(upper[1]), "p": float(p), "ratio": None}
+        if (a > 0).all() and (b > 0).all():
+            margin = 0.03
+            case["ratio"] = {
+                "margin": margin,
+                "p_lower": float(stats.ttest_rel(a, b / (1 + margin), alternative="greater").pvalue),
+                "p_upper": float(stats.ttest_rel(a, b * (1 + margin), alternative="less").pvalue),
+            }
+        cases.append(case)
+    write("equivalence", cases)
+
+
+def friedman():
+    rng = np.random.default_rng(13)
+    blocks = {f"{n} x {k}": rng.lognormal(0, 0.3, (n, k)) * np.linspace(1, 1.2, k) for n, k in [(3, 3), (8, 5), (40, 17), (500, 4)]}
+    blocks |= {f"ties {n} x {k}": rng.integers(1, 5, (n, k)).astype(float) for n, k in [(4, 3), (20, 6)]}
+    cases = []
+    for name, x in blocks.items():
+        n, k = x.shape
+        r = stats.friedmanchisquare(*x.T)
+        f = (n - 1) * r.statistic / (n * (k - 1) - r.statistic)
+        cases.append({"name": name, "blocks": [floats(row) for row in x], "chi_squared": float(r.statistic), "p_chi_squared": float(r.pvalue),
+                      "p_iman_davenport": float(stats.f.sf(f, k - 1, (k - 1) * (n - 1))),
+                      "mean_ranks": floats(np.mean([stats.rankdata(row) for row in x], axis=0))})
+    write("friedman", cases)
+
+
+def bca():
+    """Ratio of sums; the resampled prompts and the replicates are written down, so that nothing random is compared."""
+    rng = np.random.default_rng(14)
+    cases = []
+    for n, resamples, confidence in [(3, 200, 0.9), (5, 400, 0.95), (12, 400, 0.95), (24, 400, 0.99), (60, 150, 0.8)]:
+        plain = rng.gamma(3, 1, n)
+        arm = plain / rng.normal(1.3, 0.2, n).clip(0.6)
+        drawn = []
+
+        def ratio(index, axis=-1):
+            index = np.asarray(index)
+            if index.ndim == 2 and index.shape == (resamples, n):
+                drawn.append(index.copy())
+            return plain[index].sum(axis) / arm[index].sum(axis)
+
+        r = stats.bootstrap((np.arange(n),), ratio, n_resamples=resamples, confidence_level=confidence, method="BCa", rng=rng)
+        cases.append({"name": f"{n} prompts", "plain": floats(plain), "arm": floats(arm), "confidence": confidence,
+                      "resamples": drawn[0].tolist(), "estimate": float(plain.sum() / arm.sum()),
+                      "low": float(r.confidence_interval.low), "high": float(r.confidence_interval.high)})
+    write("bca", cases)
+
+
+def summary():
+    rng = np.random.default_rng(15)
+    cases = []
+    for n in [1, 2, 3, 6, 9, 20, 51, 500]:
+        x = rng.lognormal(0, 1, n)
+        intervals = []
+        for confidence in [0.8, 0.95, 0.99]:
+            # The quantile test of scipy gives the same order statistics; the coverage is the binomial's.
+            ranks = [r for r in range((n + 1) // 2) if 1 - 2 * stats.binom.cdf(r, n, 0.5) >= confidence]
+            s = np.sort(x)
+            intervals.append(None if not ranks else {"low": float(s[ranks[-1]]), "high": float(s[n - 1 - ranks[-1]]),
+                                                     "achieved": float(1 - 2 * stats.binom.cdf(ranks[-1], n, 0.5))})
+        cases.append({"name": f"{n}", "x": floats(x), "mean": float(x.mean()), "sd": float(x.std(ddof=1)) if n > 1 else None,
+                      "quantiles": {str(q): float(np.quantile(x, q)) for q in [0.0, 0.05, 0.25, 0.5, 0.9, 1.0]},
+                      "mad": float(stats.median_abs_deviation(x)), "median_intervals": dict(zip(["0.8", "0.95", "0.99"], intervals))})
+    write("summary", cases)
+
+
+def max_t():
+    """Critical values c with P(max_j T_gj <= c) = level for one control g: multivariate t by scipy, Dunnett's balanced case first."""
+    rng = np.random.default_rng(16)
+    cases = []
+
+    def add(name, covariance, freedom, level, control):
+        k = len(covariance)
+        contrasts = np.array([np.eye(k)[control] - np.eye(k)[j] for j in range(k) if j != control])
+        of_differences = contrasts @ covariance @ contrasts.T
+        sd = np.sqrt(np.diag(of_differences))
+        shape = of_differences / np.outer(sd, sd)
+
+        def excess(c):
+            p = stats.multivariate_t.cdf(np.full(k - 1, c), shape=shape, df=freedom, maxpts=400_000, random_state=1)
+            return p - level
+
+        c = optimize.brentq(excess, 0.5, 6, xtol=2e-4)
+        cases.append({"name": name, "covariance": floats(covariance), "arms": k, "degrees_of_freedom": freedom, "level": level,
+                      "control": control, "critical_value": float(c)})
+
+    # For two arms the maximum is one t statistic; for balanced groups it is Dunnett's (checked with scipy.stats.dunnett).
+    groups = [rng.normal(0, 1, 8) for _ in range(5)]
+    add("dunnett 5 x 8", np.eye(5), 35, 0.95, 0)
+    one_sided = stats.dunnett(*groups[1:], control=groups[0], alternative="greater", random_state=2)
+    largest = one_sided.statistic.max()
+    p = 1 - stats.multivariate_t.cdf(np.full(4, largest), shape=(np.eye(4) + 1) / 2, df=35, maxpts=400_000, random_state=1)
+    assert abs(p - one_sided.pvalue.min()) < 5e-3, (p, one_sided.pvalue)
+    add("two arms", np.eye(2), 19, 0.95, 0)
+    add("17 balanced", np.eye(17), 99, 0.95, 3)
+    for k, freedom, level in [(3, 5, 0.9), (6, 19, 0.95), (9, 60, 0.99)]:
+        a = rng.normal(0, 1, (k, k + 2))
+        add(f"random {k}", a @ a.T / (k + 2) + 0.5, freedom, level, int(rng.integers(k)))
+    write("max_t", cases)
+
+
+def sign_flips():
+    """Paired sign-flip tests over all sign vectors, by scipy's permutation test."""
+    rng = np.random.default_rng(17)
+    cases = []
+    for n in [2, 3, 5, 8, 12]:
+        for kind, d in [("plain", rng.normal(0.4, 1, n)), ("ties and zeros", rng.integers(-1, 3, n).astype(float))]:
+            r = stats.permutation_test((d,), lambda x, axis: x.mean(axis), permutation_type="samples", n_resamples=10**6, vectorized=True)
+            # With one sample scipy's two-sided p is twice the smaller tail, which equals ours because the signs are symmetric.
+            cases.append({"name": f"{kind} {n}", "differences": floats(d), "p": float(r.pvalue)})
+    write("sign_flip", cases)
+
+
+if __name__ == "__main__":
+    OUT.mkdir(parents=True, exist_ok=True)
+    for make in [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips]:
+        make()
