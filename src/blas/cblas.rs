@@ -10,6 +10,13 @@ const ROW_MAJOR: c_int = 101;
 const NO_TRANSPOSE: c_int = 111;
 const TRANSPOSE: c_int = 112;
 
+/// Rows of the products that we serve. Above, the system's BLAS is as fast, and nothing compares such rows with single
+/// ones.
+const MOST_ROWS: usize = 128;
+/// Columns of the products with B not transposed that we serve: attention's, one column an element of a head. Weight
+/// matrices come transposed.
+const MOST_PLAIN_COLUMNS: usize = 256;
+
 /// `cblas_sgemm` as the CBLAS standard has it. The dynamic linker finds the program's own before any library's, so
 /// `libmlx.so` calls this one.
 ///
@@ -86,8 +93,9 @@ impl Call {
         let a_fits = a_stride >= depth.max(1) || rows == 1;
         let b_fits = b_stride >= if transposed { depth } else { columns }.max(1);
         let fits = a_fits && b_fits && c_stride >= columns.max(1);
+        let few = rows <= MOST_ROWS && (transposed || columns <= MOST_PLAIN_COLUMNS);
         let scale = self.alpha == 1.0 && (self.beta == 0.0 || self.beta == 1.0);
-        (self.layout == ROW_MAJOR && a_by_rows && fits && scale).then_some((
+        (self.layout == ROW_MAJOR && a_by_rows && few && fits && scale).then_some((
             Product {
                 rows,
                 columns,

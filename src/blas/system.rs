@@ -1,9 +1,10 @@
 //! The system's BLAS: what `libmlx.so` would call if the program did not export `cblas_sgemm` itself.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem::{MaybeUninit, transmute};
 use std::sync::OnceLock;
 
-use libc::{Dl_info, RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, dladdr, dlopen, dlsym};
+use libc::{Dl_info, RTLD_DEFAULT, RTLD_LAZY, RTLD_NEXT, RTLD_NOLOAD, dladdr, dlopen, dlsym};
 
 /// The signature of `cblas_sgemm`.
 pub type Sgemm = unsafe extern "C" fn(
@@ -40,16 +41,17 @@ pub(super) fn system() -> Option<&'static System> {
 }
 
 fn find() -> Option<System> {
-    let sgemm = next(c"cblas_sgemm").or_else(|| {
+    // The definition that follows the program's own in the order of the dynamic linker.
+    let sgemm = lookup(RTLD_NEXT, c"cblas_sgemm").or_else(|| {
         // SAFETY: loading the library runs its initialisers, which is what linking to it would do.
         let library = unsafe { dlopen(c"libopenblas.so.0".as_ptr(), RTLD_LAZY) };
         if library.is_null() { None } else { lookup(library, c"cblas_sgemm") }
     })?;
     let library = file_of(sgemm)?;
-    let name = own_name();
+    let name = own_name(&library);
     Some(System {
         // SAFETY: the CBLAS standard gives the function of this name this signature.
-        sgemm: unsafe { std::mem::transmute::<*mut c_void, Sgemm>(sgemm) },
+        sgemm: unsafe { transmute::<*mut c_void, Sgemm>(sgemm) },
         is_reference: name.is_none(),
         name: name.unwrap_or_else(|| library.rsplit('/').next().unwrap_or_default().to_owned()),
         library,
@@ -57,35 +59,42 @@ fn find() -> Option<System> {
 }
 
 /// What the library says about itself; netlib's reference BLAS has nothing to ask.
-fn own_name() -> Option<String> {
-    type Tell = unsafe extern "C" fn() -> *const c_char;
+fn own_name(library: &str) -> Option<String> {
+    let handle = loaded(library);
     let tell = |symbol| {
-        let function = lookup(RTLD_DEFAULT, symbol)?;
-        // SAFETY: both functions take nothing and return a string that lives as long as the library.
-        let text = unsafe { CStr::from_ptr(std::mem::transmute::<*mut c_void, Tell>(function)()) };
+        let function = lookup(handle, symbol)?;
+        // SAFETY: both functions asked take nothing and return a string that lives as long as the library.
+        let text =
+            unsafe { CStr::from_ptr(transmute::<*mut c_void, unsafe extern "C" fn() -> *const c_char>(function)()) };
         Some(text.to_string_lossy().trim().to_owned())
     };
+    let knows = |symbol, name: &str| lookup(handle, symbol).map(|_| name.to_owned());
     tell(c"openblas_get_config")
         .or_else(|| tell(c"bli_info_get_version_str").map(|version| format!("BLIS {version}")))
-        .or_else(|| lookup(RTLD_DEFAULT, c"mkl_get_version").map(|_| "MKL".to_owned()))
-        .or_else(|| lookup(RTLD_DEFAULT, c"ATL_buildinfo").map(|_| "ATLAS".to_owned()))
-        .or_else(|| lookup(RTLD_DEFAULT, c"armpl_version").map(|_| "Arm Performance Libraries".to_owned()))
+        .or_else(|| knows(c"MKL_Get_Version", "MKL"))
+        .or_else(|| knows(c"ATL_buildinfo", "ATLAS"))
+        .or_else(|| knows(c"armpl_get_version", "Arm Performance Libraries"))
 }
 
 /// Tells the library how many threads to use, if it can be told.
 pub(super) fn set_threads(threads: usize) {
+    let Some(system) = system() else { return };
     let threads = c_int::try_from(threads).unwrap_or(c_int::MAX);
     for symbol in [c"openblas_set_num_threads", c"MKL_Set_Num_Threads"] {
-        if let Some(function) = lookup(RTLD_DEFAULT, symbol) {
+        if let Some(function) = lookup(loaded(&system.library), symbol) {
             // SAFETY: both take one int by value.
-            unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int)>(function)(threads) };
+            unsafe { transmute::<*mut c_void, unsafe extern "C" fn(c_int)>(function)(threads) };
         }
     }
 }
 
-/// The definition that follows the program's own in the order of the dynamic linker.
-fn next(symbol: &CStr) -> Option<*mut c_void> {
-    lookup(RTLD_NEXT, symbol)
+/// The handle of a library that is loaded already; else the one that stands for the whole program.
+fn loaded(library: &str) -> *mut c_void {
+    let handle = CString::new(library).map_or(RTLD_DEFAULT, |path| {
+        // SAFETY: nothing is loaded anew, so no initialiser runs.
+        unsafe { dlopen(path.as_ptr(), RTLD_LAZY | RTLD_NOLOAD) }
+    });
+    if handle.is_null() { RTLD_DEFAULT } else { handle }
 }
 
 fn lookup(library: *mut c_void, symbol: &CStr) -> Option<*mut c_void> {
@@ -95,7 +104,7 @@ fn lookup(library: *mut c_void, symbol: &CStr) -> Option<*mut c_void> {
 }
 
 fn file_of(address: *mut c_void) -> Option<String> {
-    let mut info = std::mem::MaybeUninit::<Dl_info>::zeroed();
+    let mut info = MaybeUninit::<Dl_info>::zeroed();
     // SAFETY: dladdr fills `info` and returns nonzero, or leaves it zeroed; the name lives as long as the library.
     unsafe {
         let found = dladdr(address, info.as_mut_ptr()) != 0;

@@ -3,6 +3,7 @@
 //! How to add one more field to the environment stamp: add it to [`environment::Environment`] with a `///` line and
 //! fill it in `detect`. How to add a check to `ridgepoint doctor`: add one `Finding` in [doctor].
 
+pub mod bandwidth;
 pub mod ceilings;
 pub mod device;
 pub mod doctor;

@@ -122,12 +122,6 @@ trait Vector: Copy {
     unsafe fn prefetch(from: *const f32);
 }
 
-/// The next tile's height: as even as possible, at most `most`.
-#[inline(always)]
-fn height(rows_left: usize, most: usize) -> usize {
-    rows_left.div_ceil(rows_left.div_ceil(most))
-}
-
 /// Loads `count` floats, at most as many as there are lanes.
 #[inline(always)]
 unsafe fn first<V: Vector>(from: *const f32, count: usize) -> V {

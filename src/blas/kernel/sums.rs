@@ -1,79 +1,94 @@
 //! B not transposed: running sums, the lanes of a vector lie along the columns.
+//!
+//! The depth is taken in blocks, so that a block of B stays in the first-level cache while the rows of A pass by. C
+//! carries the running sums from one block to the next, which is exact.
 
 use std::ops::Range;
 
-use super::{Product, Vector, first, height};
+use super::{Product, Vector, first};
 
-/// Vectors of columns that a tile takes together.
-const TILE_VECTORS: usize = 4;
-/// Depth that is taken at a time, so that the part of B in use stays in the cache. C carries the running sums from
-/// one part to the next, which is exact.
-const DEPTH_BLOCK: usize = 256;
+/// Depth of a block: with the columns of one part, half of a first-level cache.
+const DEPTH_BLOCK: usize = 64;
 
-/// See [`Kernel::sums`]. `MOST` rows a tile.
+/// See [`super::Kernel::sums`]. A tile has at most `ROWS` rows.
 ///
 /// # Safety
-/// As [`Block`].
+/// As [`super::Sums`].
 #[inline(always)]
-pub(super) unsafe fn sums<V: Vector, const MOST: usize>(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    let mut depth = 0..DEPTH_BLOCK.min(p.depth);
-    while !depth.is_empty() {
-        let resume = p.add || depth.start > 0;
-        let mut column = columns.start;
-        while column < columns.end {
-            let wide = columns.end - column >= TILE_VECTORS * V::LANES;
-            let mut row = rows.start;
-            while row < rows.end {
-                let tile = height(rows.end - row, MOST);
-                unsafe {
-                    match (wide, tile) {
-                        (true, 1) => sum_tile::<V, 1, TILE_VECTORS>(p, row, column, &depth, resume),
-                        (true, 2) => sum_tile::<V, 2, TILE_VECTORS>(p, row, column, &depth, resume),
-                        (true, 3) => sum_tile::<V, 3, TILE_VECTORS>(p, row, column, &depth, resume),
-                        (true, 4) if MOST > 3 => sum_tile::<V, 4, TILE_VECTORS>(p, row, column, &depth, resume),
-                        (true, 5) if MOST > 3 => sum_tile::<V, 5, TILE_VECTORS>(p, row, column, &depth, resume),
-                        (true, _) if MOST > 3 => sum_tile::<V, 6, TILE_VECTORS>(p, row, column, &depth, resume),
-                        _ => {
-                            for i in row..row + tile {
-                                sum_edge::<V>(p, i, column..columns.end, &depth, resume);
-                            }
-                        }
-                    }
+pub(super) unsafe fn sums<V: Vector, const ROWS: usize>(p: &Product, rows: Range<usize>, columns: Range<usize>) {
+    let mut start = 0;
+    while start < p.depth {
+        let block = start..p.depth.min(start + DEPTH_BLOCK);
+        let mut row = rows.start;
+        while row < rows.end {
+            let left = rows.end - row;
+            let tile = left.div_ceil(left.div_ceil(ROWS));
+            // As many vectors of columns as leave the registers for a tile's accumulators.
+            unsafe {
+                match tile {
+                    1 => strips::<V, 1, 8>(p, row, &columns, &block),
+                    2 => strips::<V, 2, 4>(p, row, &columns, &block),
+                    3 if ROWS >= 3 => strips::<V, 3, 4>(p, row, &columns, &block),
+                    4 if ROWS >= 4 => strips::<V, 4, 4>(p, row, &columns, &block),
+                    5 if ROWS >= 5 => strips::<V, 5, 4>(p, row, &columns, &block),
+                    _ => strips::<V, ROWS, 4>(p, row, &columns, &block),
                 }
-                row += tile;
             }
-            column = if wide { column + TILE_VECTORS * V::LANES } else { columns.end };
+            row += tile;
         }
-        depth = depth.end..p.depth.min(depth.end + DEPTH_BLOCK);
+        start = block.end;
     }
 }
 
+/// All columns of one tile of rows: tiles of `VECTORS` vectors, then single vectors, the last of them cut short.
+#[inline(always)]
+unsafe fn strips<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    p: &Product,
+    row: usize,
+    columns: &Range<usize>,
+    block: &Range<usize>,
+) {
+    let mut column = columns.start;
+    unsafe {
+        while column + VECTORS * V::LANES <= columns.end {
+            sum_tile::<V, ROWS, VECTORS>(p, row, column, V::LANES, block);
+            column += VECTORS * V::LANES;
+        }
+        while column < columns.end {
+            let count = V::LANES.min(columns.end - column);
+            sum_tile::<V, ROWS, 1>(p, row, column, count, block);
+            column += count;
+        }
+    }
+}
+
+/// `ROWS` rows times `VECTORS` vectors, or one vector of which `count` columns are there.
 #[inline(always)]
 unsafe fn sum_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
     p: &Product,
     row: usize,
     column: usize,
-    depth: &Range<usize>,
-    resume: bool,
+    count: usize,
+    block: &Range<usize>,
 ) {
     unsafe {
         let c = p.c.add(row * p.c_stride + column);
         let mut sums = [[V::splat(0.0); VECTORS]; ROWS];
-        if resume {
+        if p.add || block.start > 0 {
             for i in 0..ROWS {
                 for v in 0..VECTORS {
-                    sums[i][v] = V::load(c.add(i * p.c_stride + v * V::LANES));
+                    sums[i][v] = first(c.add(i * p.c_stride + v * V::LANES), count);
                 }
             }
         }
-        for k in depth.start..depth.end {
+        for k in block.start..block.end {
             let b = p.b.add(k * p.b_stride + column);
             let mut a_lanes = [V::splat(0.0); ROWS];
             for i in 0..ROWS {
                 a_lanes[i] = V::splat(*p.a.add((row + i) * p.a_stride + k));
             }
             for v in 0..VECTORS {
-                let b_lanes = V::load(b.add(v * V::LANES));
+                let b_lanes: V = first(b.add(v * V::LANES), count);
                 for i in 0..ROWS {
                     sums[i][v] = a_lanes[i].multiply_add(b_lanes, sums[i][v]);
                 }
@@ -81,27 +96,9 @@ unsafe fn sum_tile<V: Vector, const ROWS: usize, const VECTORS: usize>(
         }
         for i in 0..ROWS {
             for v in 0..VECTORS {
-                sums[i][v].store(c.add(i * p.c_stride + v * V::LANES));
+                let to = c.add(i * p.c_stride + v * V::LANES);
+                if count == V::LANES { sums[i][v].store(to) } else { sums[i][v].store_first(to, count) }
             }
         }
-    }
-}
-
-/// The columns at the right edge of one row, which do not fill a tile.
-#[inline(always)]
-unsafe fn sum_edge<V: Vector>(p: &Product, row: usize, columns: Range<usize>, depth: &Range<usize>, resume: bool) {
-    let mut column = columns.start;
-    while column < columns.end {
-        let count = V::LANES.min(columns.end - column);
-        unsafe {
-            let c = p.c.add(row * p.c_stride + column);
-            let mut sum = if resume { first::<V>(c, count) } else { V::splat(0.0) };
-            for k in depth.start..depth.end {
-                let a = V::splat(*p.a.add(row * p.a_stride + k));
-                sum = a.multiply_add(first::<V>(p.b.add(k * p.b_stride + column), count), sum);
-            }
-            if count == V::LANES { sum.store(c) } else { sum.store_first(c, count) }
-        }
-        column += count;
     }
 }

@@ -1,0 +1,68 @@
+//! How fast the processor reads memory: the ceiling of a product whose weights are read once.
+
+use std::hint::black_box;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes that all threads together read in a pass: well above the last-level cache of current processors.
+const BYTES: usize = 512 << 20;
+/// Passes at least.
+const PASSES: usize = 3;
+
+/// The best rate at which `threads` threads read 512 MiB of memory front to back, each its own part, in 10^9 bytes a
+/// second. Reads for about `seconds`, at least three times.
+pub fn streaming_read_gb_s(threads: usize, seconds: f64) -> f64 {
+    let words = BYTES / size_of::<u64>() / threads.max(1);
+    // Each part is written by a thread of its own, so that a system with several memories spreads them.
+    let parts: Vec<Vec<u64>> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(move || (0..words as u64).collect())).collect();
+        writers.into_iter().filter_map(|writer| writer.join().ok()).collect()
+    });
+    let start = Instant::now();
+    let mut fastest = Duration::MAX;
+    let mut passes = 0;
+    while passes < PASSES || start.elapsed().as_secs_f64() < seconds {
+        fastest = fastest.min(pass(&parts));
+        passes += 1;
+    }
+    let bytes: usize = parts.iter().map(|part| size_of_val(part.as_slice())).sum();
+    bytes as f64 / fastest.as_secs_f64() / 1e9
+}
+
+/// Time in which one thread a part reads them all.
+fn pass(parts: &[Vec<u64>]) -> Duration {
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for part in parts {
+            scope.spawn(|| black_box(sum(black_box(part))));
+        }
+    });
+    start.elapsed()
+}
+
+/// The sum in eight lanes, which compilers turn into vector loads; adding is faster than reading.
+fn sum(words: &[u64]) -> u64 {
+    let mut lanes = [0u64; 8];
+    for chunk in words.as_chunks::<8>().0 {
+        for (lane, word) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*word);
+        }
+    }
+    lanes.into_iter().fold(0, u64::wrapping_add)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_at_a_finite_rate() {
+        let rate = streaming_read_gb_s(2, 0.0);
+        assert!(rate > 0.0 && rate.is_finite(), "{rate}");
+    }
+
+    #[test]
+    fn sums_every_whole_chunk() {
+        assert_eq!(sum(&(0..64).collect::<Vec<u64>>()), 63 * 64 / 2);
+    }
+}
