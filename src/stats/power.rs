@@ -91,7 +91,8 @@ fn fewest(least: usize, enough: impl Fn(usize) -> Result<bool>) -> Result<usize>
 /// P(T > limit) for a noncentral t: the normal tail averaged over the chi distribution of the denominator, by Simpson's
 /// rule over the range that holds all but rounding of its mass.
 fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
-    const STEPS: usize = 2_000;
+    // The tail falls off within 1 / limit.
+    let steps = 2_000 * (limit / 4.0).ceil().clamp(1.0, 100.0) as usize;
     let normal = Normal::standard();
     let reach = 9.0 / (2.0 * freedom).sqrt();
     let (from, to) = ((1.0 - reach).max(0.0), 1.0 + reach.max(1.0));
@@ -103,9 +104,9 @@ fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
         let density = (log_constant + (freedom - 1.0) * s.ln() - 0.5 * freedom * s * s).exp();
         density * normal.sf(limit * s - shift)
     };
-    let step = (to - from) / STEPS as f64;
+    let step = (to - from) / steps as f64;
     let weight = |i: usize| {
-        if i == 0 || i == STEPS {
+        if i == 0 || i == steps {
             1.0
         } else if i % 2 == 1 {
             4.0
@@ -113,7 +114,7 @@ fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
             2.0
         }
     };
-    (0..=STEPS).map(|i| weight(i) * integrand(from + i as f64 * step)).sum::<f64>() * step / 3.0
+    (0..=steps).map(|i| weight(i) * integrand(from + i as f64 * step)).sum::<f64>() * step / 3.0
 }
 
 #[cfg(test)]
