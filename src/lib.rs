@@ -5,7 +5,9 @@
 //! scenario → cells → measure (machine, model, draft, decode) → raw rows (CSV) → stats and roofline → decision → report.
 //! Everything from the CSVs on is pure and builds without MLX (`--no-default-features`).
 
+pub mod analysis;
 pub mod cli;
+
 pub mod error;
 pub mod report;
 pub mod results;

@@ -3,12 +3,29 @@
 //! How to add a subcommand: write `src/cli/NAME.rs` with an `Args` struct and `pub fn run(args, &Global)`, add one
 //! variant to [`Command`] and one line to [`run`].
 
+mod analyze;
+#[cfg(feature = "mlx")]
+mod convert;
+#[cfg(feature = "mlx")]
+mod doctor;
+#[cfg(feature = "mlx")]
+mod fetch;
+#[cfg(feature = "mlx")]
+mod generate;
+#[cfg(feature = "mlx")]
+mod tune;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Options that mean the same for every subcommand.
 #[derive(clap::Args, Debug, Clone)]
-pub struct Global {}
+pub struct Global {
+    /// Where models run: the GPU if there is one, unless this says otherwise
+    #[cfg(feature = "mlx")]
+    #[arg(long, global = true, value_name = "cpu|gpu")]
+    pub device: Option<crate::machine::device::DeviceKind>,
+}
 
 #[derive(Parser, Debug)]
 #[command(name = "ridgepoint", version, about, propagate_version = true, max_term_width = 110)]
@@ -19,11 +36,36 @@ struct Cli {
     command: Command,
 }
 
+// In the order in which the help lists them: measure, analyse, models, start here.
 #[derive(Subcommand, Debug)]
-enum Command {}
+enum Command {
+    #[cfg(feature = "mlx")]
+    Tune(tune::Args),
+    Analyze(analyze::Args),
+    #[cfg(feature = "mlx")]
+    Fetch(fetch::Args),
+    #[cfg(feature = "mlx")]
+    Generate(generate::Args),
+    #[cfg(feature = "mlx")]
+    Convert(convert::Args),
+    #[cfg(feature = "mlx")]
+    Doctor(doctor::Args),
+}
 
 /// Parses the command line and runs what it asks for.
 pub fn run() -> Result<()> {
     let cli = Cli::parse();
-    match cli.command {}
+    match &cli.command {
+        #[cfg(feature = "mlx")]
+        Command::Tune(args) => tune::run(args, &cli.global),
+        Command::Analyze(args) => analyze::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Fetch(args) => fetch::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Generate(args) => generate::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Convert(args) => convert::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Doctor(args) => doctor::run(args, &cli.global),
+    }
 }

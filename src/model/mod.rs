@@ -1,3 +1,63 @@
 //! Models: checkpoint files, families, KV cache, tokenizer, chat template, hub.
+//!
+//! How to add a family: write `src/model/MODEL_TYPE.rs`, named after the checkpoint's `model_type`, with a function
+//! that fills a [`config::Config`] and refuses by name what it cannot do, and add one line to [`FAMILIES`].
 
+pub mod cache;
+pub mod chat;
 pub mod checkpoint;
+pub mod config;
+pub mod convert;
+pub mod gguf;
+pub mod language_model;
+pub mod hub;
+pub mod layers;
+mod llama;
+mod matrix;
+mod memory;
+mod mistral;
+mod qwen2;
+mod qwen3;
+mod safetensors;
+mod stored;
+pub mod token_stream;
+pub mod tokenizer;
+pub mod transformer;
+pub mod weights;
+
+use anyhow::Result;
+use checkpoint::Checkpoint;
+use config::{Config, Reader};
+use std::path::Path;
+use transformer::Transformer;
+use weights::LoadOptions;
+
+/// Reads the shape of one family's models.
+type Family = fn(&Reader) -> Result<Config>;
+
+/// Every `model_type` that can be run.
+const FAMILIES: &[(&str, Family)] =
+    &[("llama", llama::config), ("mistral", mistral::config), ("qwen2", qwen2::config), ("qwen3", qwen3::config)];
+
+/// Loads a checkpoint: a GGUF file, or a directory of safetensors as on the hub.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transformer)> {
+    let (checkpoint, mut weights) = weights::load(path, options)?;
+    let config = read_config(&checkpoint)?;
+    let model = Transformer::take(config, &mut weights)?;
+    weights.finish()?;
+    Ok((checkpoint, model))
+}
+
+/// The shape that a checkpoint's `config.json` declares.
+pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
+    let source = checkpoint.path.display().to_string();
+    let model_type = checkpoint.config["model_type"].as_str().unwrap_or_default();
+    let names: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
+    let (_, family) = FAMILIES.iter().find(|(name, _)| *name == model_type).ok_or_else(|| {
+        crate::usage!(
+            "{source}: 'model_type' = \"{model_type}\" is not supported by ridgepoint ({} are)",
+            names.join(", ")
+        )
+    })?;
+    family(&Reader { source: &source, value: &checkpoint.config })
+}

@@ -1,1 +1,60 @@
-//! See the table of folders in the README.
+//! What people read: terminal tables and sentences. Text only; the caller prints it.
+//!
+//! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
+
+mod sentence;
+pub mod stream;
+mod table;
+
+pub use sentence::sentence;
+pub use table::decision_table;
+
+#[cfg(test)]
+mod tests {
+    use crate::analysis::{ArmResult, Choice, Counts};
+    use crate::stats::bootstrap::Estimate;
+    use crate::stats::decision::{Decision, Verdict, VersusPlain};
+    use crate::stats::selection::Method;
+
+    pub(super) fn estimate(value: f64, low: f64, high: f64) -> Estimate {
+        Estimate { value, low: Some(low), high: Some(high), confidence: 0.95, caveat: None }
+    }
+
+    /// Plain decoding, γ=2 and γ=4 of a lookup on 24 prompts of 48 tokens.
+    pub(super) fn choice(recommended: Option<u32>) -> Choice {
+        let arm = |draft_length: u64, speedup: f64, rounds: u64| ArmResult {
+            draft_length,
+            tok_per_s: 20.0 * speedup,
+            counts: Counts { rounds, drafted: rounds * draft_length, accepted: 1152 - rounds, tokens: 1152 },
+        };
+        let versus_plain = |draft_length: u32, speedup: f64| VersusPlain {
+            draft_length,
+            speedup,
+            low: Some(speedup - 0.1),
+            high: Some(speedup + 0.1),
+            p_holm: 0.004,
+        };
+        let decision = Decision {
+            recommended,
+            verdict: Verdict::Recommended,
+            confidence_set: vec![2, 4],
+            practically_best: vec![2],
+            loss_bound: [(0, Some(0.6)), (2, Some(0.0123)), (4, None)].into(),
+            versus_plain: vec![versus_plain(2, 1.5), versus_plain(4, 1.49)],
+            more_prompts: None,
+            observed_best: 2,
+            prompts: 24,
+            confidence: 0.95,
+            margin: 0.02,
+            method: Method::MaxT,
+            warnings: Vec::new(),
+        };
+        Choice {
+            drafter: "lookup".to_string(),
+            arms: vec![arm(0, 1.0, 1152), arm(2, 1.5, 720), arm(4, 1.49, 640)],
+            decision,
+            confirmation: None,
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,1 +1,39 @@
-//! See the table of folders in the README.
+//! The results folder `results/<machine>/<scenario>/`: CSV files with frozen columns, written a row at a time and
+//! resumable, and the environment stamp that says what they belong to.
+//!
+//! How to add a file: one row type with its key in `rows.rs` (raw) or `derived.rs` (rebuilt by `analyze`), one line in
+//! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
+
+mod derived;
+mod environment;
+mod rows;
+mod store;
+mod table;
+mod wire;
+
+pub use derived::{ArmRow, DecisionRow, PredictionRow};
+pub use environment::{Identity, Stamp};
+pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use store::{ResultsDir, read};
+pub use table::Table;
+pub use wire::{Derived, Raw, Wire, columns, read_rows, write_rows};
+
+/// The version of all CSV schemas, written to `environment.json`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Every file of a results folder and its columns, in order.
+pub fn schema() -> Vec<(&'static str, Vec<String>)> {
+    fn entry<R: Wire>() -> (&'static str, Vec<String>) {
+        (R::FILE, columns::<R>())
+    }
+    vec![
+        entry::<PromptRow>(),
+        entry::<CostRow>(),
+        entry::<TraceRow>(),
+        entry::<DraftTokenRow>(),
+        entry::<RunRow>(),
+        entry::<PredictionRow>(),
+        entry::<ArmRow>(),
+        entry::<DecisionRow>(),
+    ]
+}

@@ -1,1 +1,21 @@
-//! See the table of folders in the README.
+//! What is asked for: the scenario's TOML, the drafters' TOML and the prompt set, read, validated and resolved.
+//!
+//! How to add a field: one line in [`Scenario`] with its `///` line, one check in `Scenario::validate`.
+//! How to add a kind of drafter: one struct and one line in [`DraftSpec`] and [`DraftSpec::read`] (`draft_file.rs`).
+
+mod budget;
+mod draft_file;
+mod load;
+mod precision;
+mod prompts;
+mod range;
+mod schema;
+mod toml_file;
+
+pub use budget::{format_budget, parse_budget};
+pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
+pub use load::{Loaded, ModelSource, NamedDraft, load};
+pub use precision::{Dtype, Quantize};
+pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
+pub use range::Range;
+pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};

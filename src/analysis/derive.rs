@@ -1,0 +1,203 @@
+//! Everything derived from one results folder.
+
+use super::choice::{Choice, Rules, choose, confirm};
+use super::comparison::{Comparison, arm_rows, compare};
+use super::gather::{Complete, complete_blocks};
+use super::predictions::{Timing, Traced, gather_traces, predictions};
+use crate::results::{
+    ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
+};
+use crate::roofline::{Ceilings, Regime, RegimePoint};
+use anyhow::{Context, Result};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// All that follows from a folder's raw files.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    pub predictions: Vec<PredictionRow>,
+    /// One for each drafter that was timed, by name.
+    pub choices: Vec<RegimeChoice>,
+    /// What to know about the folder as a whole.
+    pub warnings: Vec<String>,
+}
+
+/// A choice with the regime that it holds in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegimeChoice {
+    pub choice: Choice,
+    pub row: DecisionRow,
+    /// Its arms, plain decoding first.
+    pub arms: Vec<ArmRow>,
+    /// What explains the speed-up at the length spoken of.
+    pub why: Option<Why>,
+}
+
+/// What explains a speed-up or its absence, at the length spoken of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Why {
+    /// Committed tokens a round.
+    pub tau: f64,
+    /// t(γ+1) over T_AR: what a verification costs in plain tokens.
+    pub verification: f64,
+    /// The proposal's time over T_AR.
+    pub proposal: f64,
+}
+
+/// Derives predictions and decisions from the folder's raw files, the same on every machine. Files that are not there
+/// yet leave out what needs them.
+pub fn derive(folder: &Path) -> Result<Derived> {
+    let stamp = Stamp::read(folder)?;
+    let stamp =
+        stamp.with_context(|| format!("{}: has no environment.json; name a results folder", folder.display()))?;
+    let costs: Vec<CostRow> = read(folder)?;
+    let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
+    let prompts: Vec<PromptRow> = read(folder)?;
+    let traced = gather_traces(&read::<TraceRow>(folder)?, &prompts)?;
+    let predictions = match &timing {
+        Some(timing) => predictions(timing, &traced, stamp.scenario.draft_lengths.values())?,
+        None => Vec::new(),
+    };
+    let runs: Vec<RunRow> = read(folder)?;
+    let drafters: BTreeSet<&str> =
+        runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
+    let source = Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, traced: &traced };
+    let mut warnings = folder_warnings(&costs, &runs);
+    let mut choices = Vec::new();
+    for drafter in drafters {
+        match source.choice(drafter)? {
+            Ok(choice) => choices.push(choice),
+            Err(warning) => warnings.push(warning),
+        }
+    }
+    Ok(Derived { choices, warnings, predictions })
+}
+
+impl Derived {
+    /// Writes the derived files.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_rows(&folder.join("predictions.csv"), &self.predictions)?;
+        let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
+        write_rows(&folder.join("arms.csv"), &arms)?;
+        let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
+        write_rows(&folder.join("decision.csv"), &rows)
+    }
+}
+
+fn folder_warnings(costs: &[CostRow], runs: &[RunRow]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let invalid = costs.iter().filter(|row| row.invalid).count();
+    if invalid > 0 {
+        warnings.push(format!(
+            "cost.csv: {invalid} of {} samples imply more than the machine's bandwidth; left out",
+            costs.len()
+        ));
+    }
+    let diverged = runs.iter().filter(|run| run.first_divergence.is_some()).count();
+    if diverged > 0 {
+        warnings
+            .push(format!("runs.csv: {diverged} of {} runs committed other tokens than plain decoding", runs.len()));
+    }
+    warnings
+}
+
+/// What a choice is derived from.
+struct Source<'a> {
+    stamp: &'a Stamp,
+    costs: &'a [CostRow],
+    timing: Option<&'a Timing>,
+    runs: &'a [RunRow],
+    traced: &'a [Traced],
+}
+
+impl Source<'_> {
+    /// The choice, or why there is none yet.
+    fn choice(&self, drafter: &str) -> Result<std::result::Result<RegimeChoice, String>> {
+        let rules = Rules::of(&self.stamp.scenario);
+        let complete = complete_blocks(self.runs, "tune", &[drafter])?;
+        if complete.prompts.len() < 2 {
+            let count = complete.prompts.len();
+            let left_out = complete.left_out.first().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            return Ok(Err(format!("{drafter}: {count} complete prompts{left_out}; nothing can be said below 2")));
+        }
+        let mut choice = choose(drafter, &complete, &rules)?;
+        let fresh = complete_blocks(self.runs, "confirm", &[drafter])?;
+        choice.confirmation = confirm(choice.decision.recommended, &fresh, &rules)?;
+        choice.warnings.extend(fresh.left_out.iter().map(|reason| format!("left out of the confirmation {reason}")));
+        let comparisons = self.compare(drafter, &complete)?;
+        choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
+        let arms = arm_rows(&choice, &comparisons);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice }))
+    }
+
+    /// Every arm's prediction for exactly the prompts that were timed; none without t(b), proposals and traces of them.
+    fn compare(&self, drafter: &str, complete: &Complete) -> Result<Vec<Comparison>> {
+        let traced = self.traced.iter().find(|traced| traced.drafter == drafter);
+        match (self.timing, traced) {
+            (Some(timing), Some(traced)) => compare(timing, traced, complete),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn row(&self, choice: &Choice) -> DecisionRow {
+        let decision = &choice.decision;
+        let confirmed = choice.confirmation.as_ref();
+        let notable = choice.notable_length();
+        let regime = decision.recommended.and_then(|length| self.regime(u64::from(length) + 1));
+        let spoken_of = notable.and_then(|length| choice.versus_plain(length));
+        DecisionRow {
+            machine: self.stamp.identity.machine.clone(),
+            target: self.stamp.identity.target.clone(),
+            drafter: choice.drafter.clone(),
+            precision: self.timing.map_or(String::new(), |timing| timing.precision.clone()),
+            context: self.timing.map_or(0, |timing| timing.context),
+            batch: self.timing.map_or(1, |timing| timing.batch),
+            regime: regime.map_or(String::new(), |regime| regime.to_string()),
+            draft_length: decision.recommended.map(u64::from),
+            confidence_set: spaced(&decision.confidence_set),
+            practically_best: spaced(&decision.practically_best),
+            speedup_confirmed: confirmed.map(|confirmed| confirmed.speedup.value),
+            speedup_low: confirmed.and_then(|confirmed| confirmed.speedup.low),
+            speedup_high: confirmed.and_then(|confirmed| confirmed.speedup.high),
+            p_holm: spoken_of.map(|arm| arm.p_holm),
+            prompts: decision.prompts as u64,
+            prompts_confirm: confirmed.map_or(0, |confirmed| confirmed.prompts as u64),
+            more_prompts: decision.more_prompts.map(|more| more as u64),
+            confidence: decision.confidence,
+            practical_margin: decision.margin,
+            warnings: choice.warnings.join(" | "),
+        }
+    }
+
+    /// What binds a synchronous forward of the target of this width, if ceilings and width were measured.
+    fn regime(&self, width: u64) -> Option<Regime> {
+        let ceilings = self.stamp.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
+        let ceilings: Ceilings = serde_json::from_value(ceilings.clone()).ok()?;
+        let of_width = |row: &&CostRow| row.role == Role::Target && row.mode == Mode::Sync && row.width == width;
+        let sample = self.costs.iter().find(of_width)?;
+        let curve = &self.timing?.target;
+        let point = RegimePoint {
+            time_s: curve.at(width as usize)?,
+            slope_s: curve.slope(width as usize)?,
+            memory_s: ceilings.memory_s(sample.bytes),
+            compute_s: sample.flops / ceilings.matrix_flops_per_s,
+            width,
+        };
+        Some(point.regime())
+    }
+
+    fn why(&self, choice: &Choice) -> Option<Why> {
+        let length = choice.notable_length()?;
+        let costs = self.timing?.costs(&choice.drafter).ok()?;
+        let timed = choice.arm(length)?;
+        Some(Why {
+            tau: timed.tau()?,
+            verification: costs.target.at(length as usize + 1)? / costs.plain_s,
+            proposal: costs.draft.at(length as usize)? / costs.plain_s,
+        })
+    }
+}
+
+fn spaced(lengths: &[u32]) -> String {
+    lengths.iter().map(u32::to_string).collect::<Vec<_>>().join(" ")
+}

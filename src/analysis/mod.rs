@@ -1,0 +1,17 @@
+//! From raw rows to the derived ones: what throughput was predicted, what the timed blocks say, which draft length is chosen.
+//!
+//! How to add a derived file: one row type in `src/results/derived.rs`, one function from raw rows to its rows here, one
+//! field in [`Derived`].
+
+mod choice;
+mod comparison;
+mod derive;
+mod gather;
+mod minimal;
+mod predictions;
+
+pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
+pub use derive::{Derived, RegimeChoice, Why, derive};
+pub use gather::{Arm, Complete, Counts, complete_blocks};
+pub use minimal::read_minimal;
+pub use predictions::{Timing, Traced, gather_traces, predictions};

@@ -1,0 +1,218 @@
+//! `predictions.csv` from the measured cost and the traces.
+
+use crate::results::{CostRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
+use crate::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, predict};
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, HashMap};
+
+/// Times of one target at one context, batch and precision, and of its drafters' proposals.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    pub precision: String,
+    pub context: u64,
+    pub batch: u64,
+    /// T_AR, seconds a token of pipelined plain decoding: the median of the pipelined samples of width 1.
+    pub plain_s: f64,
+    /// t(b).
+    pub target: CostCurve,
+    /// By drafter, seconds of a proposal by draft length.
+    pub drafts: BTreeMap<String, CostCurve>,
+}
+
+impl Timing {
+    /// Gathers `cost.csv`. Samples without a time or marked invalid are left out.
+    ///
+    /// # Errors
+    /// If the rows mix contexts, batches or precisions of the target, or lack the plain pipelined step or t(b).
+    pub fn of(rows: &[CostRow]) -> Result<Timing> {
+        let rows: Vec<(&CostRow, f64)> =
+            rows.iter().filter(|row| !row.invalid).filter_map(|row| Some((row, row.time_ms? / 1e3))).collect();
+        let target: Vec<_> = rows.iter().filter(|(row, _)| row.role == Role::Target).collect();
+        let first = target.first().context("cost.csv: has no valid time of the target; measure t(b) first")?.0;
+        let point = |row: &CostRow| (row.precision.clone(), row.context, row.batch);
+        if let Some((other, _)) = target.iter().find(|(row, _)| point(row) != point(first)) {
+            bail!(
+                "cost.csv: mixes {:?} and {:?} (precision, context, batch); keep one a folder",
+                point(first),
+                point(other)
+            );
+        }
+        let curve = |mode: Mode| {
+            let samples = target.iter().filter(|(row, _)| row.mode == mode);
+            CostCurve::from_samples(samples.map(|(row, seconds)| (row.width as usize, *seconds)))
+        };
+        let plain_s = curve(Mode::Pipelined).ok().and_then(|curve| curve.at(1));
+        let mut drafts: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
+        for (row, seconds) in rows.iter().filter(|(row, _)| row.role == Role::Drafter) {
+            drafts.entry(row.drafter.clone()).or_default().push((row.width as usize, *seconds));
+        }
+        let drafts = drafts.into_iter().map(|(name, samples)| Ok((name, CostCurve::from_samples(samples)?)));
+        Ok(Timing {
+            precision: first.precision.clone(),
+            context: first.context,
+            batch: first.batch,
+            plain_s: plain_s.context("cost.csv: has no pipelined time of width 1; measure plain decoding first")?,
+            target: curve(Mode::Sync).context("cost.csv: has no synchronous times of the target")?,
+            drafts: drafts.collect::<Result<_>>()?,
+        })
+    }
+
+    /// What rounds with this drafter are made of.
+    pub fn costs(&self, drafter: &str) -> Result<Costs> {
+        let draft = self.drafts.get(drafter);
+        let draft = draft.with_context(|| format!("cost.csv: has no time of drafter '{drafter}'; measure it first"))?;
+        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone() })
+    }
+}
+
+/// The traces of one drafter on the tuning prompts.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    pub drafter: String,
+    /// By prompt.
+    pub traces: BTreeMap<String, Trace>,
+}
+
+/// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
+pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
+    let mut rows = Vec::new();
+    for Traced { drafter, traces } in traced {
+        let costs = timing.costs(drafter)?;
+        let traces: Vec<Trace> = traces.values().cloned().collect();
+        let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
+        let lengths: Vec<usize> = draft_lengths.iter().copied().filter(|length| *length <= longest).collect();
+        let (predictions, oracle_s) = predict(&traces, &lengths, &costs)?;
+        let total = Acceptance::of(&traces).total();
+        rows.extend(predictions.into_iter().map(|prediction| PredictionRow {
+            drafter: drafter.clone(),
+            draft_length: prediction.draft_length as u64,
+            reached: total.reached,
+            accepted: total.accepted,
+            alpha: total.alpha(),
+            tau: prediction.replay.tau(),
+            textbook_tok_per_s: prediction.textbook_s.map(f64::recip),
+            iid_tok_per_s: prediction.iid_s.map(f64::recip),
+            replay_tok_per_s: prediction.replay_s.map(f64::recip),
+            oracle_tok_per_s: Some(oracle_s.recip()),
+        }));
+    }
+    Ok(rows)
+}
+
+/// The tuning prompts' traces, by drafter in alphabetical order. Prompts whose trace is shorter than the others', as after
+/// a kill, are left out.
+pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Traced>> {
+    let split: HashMap<&str, &str> = prompts.iter().map(|row| (row.prompt.as_str(), row.split.as_str())).collect();
+    let mut grouped: BTreeMap<&str, BTreeMap<&str, Vec<&TraceRow>>> = BTreeMap::new();
+    for row in rows {
+        if split.get(row.prompt.as_str()).is_none_or(|split| *split == "tune") {
+            grouped.entry(&row.drafter).or_default().entry(&row.prompt).or_default().push(row);
+        }
+    }
+    let longest = grouped.values().flat_map(BTreeMap::values).map(Vec::len).max().unwrap_or(0);
+    let mut result = Vec::new();
+    for (drafter, prompts) in grouped {
+        let whole = prompts.into_iter().filter(|(_, rows)| rows.len() == longest);
+        let traces = whole.map(|(prompt, rows)| Ok((prompt.to_string(), trace_of(prompt, rows)?)));
+        let traces: BTreeMap<String, Trace> = traces.collect::<Result<_>>()?;
+        if !traces.is_empty() {
+            result.push(Traced { drafter: drafter.to_string(), traces });
+        }
+    }
+    Ok(result)
+}
+
+fn trace_of(prompt: &str, mut rows: Vec<&TraceRow>) -> Result<Trace> {
+    rows.sort_by_key(|row| row.position);
+    for (position, row) in rows.iter().enumerate() {
+        if row.position != position as u64 || row.draft_length_max != rows[0].draft_length_max {
+            bail!(
+                "trace.csv: prompt {prompt}, position {}: positions must run from 0 with one draft_length_max; trace it again",
+                row.position
+            );
+        }
+    }
+    let drafts = rows.iter().map(|row| Draft { drafted: row.drafted as usize, matched: row.matched as usize });
+    Trace::new(drafts.collect(), rows[0].draft_length_max as usize)
+        .with_context(|| format!("trace.csv: prompt {prompt}, drafter {}", rows[0].drafter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cost(role: Role, mode: Mode, width: u64, time_ms: f64) -> CostRow {
+        let drafter = if role == Role::Drafter { "self" } else { "" }.to_string();
+        CostRow { role, mode, width, drafter, time_ms: Some(time_ms), batch: 1, context: 64, ..CostRow::default() }
+    }
+
+    fn costs() -> Vec<CostRow> {
+        let mut rows = vec![cost(Role::Target, Mode::Pipelined, 1, 9.0)];
+        rows.extend([(1, 10.0), (2, 11.0), (3, 12.0)].map(|(width, ms)| cost(Role::Target, Mode::Sync, width, ms)));
+        rows.extend([(1, 1.0), (2, 2.0)].map(|(width, ms)| cost(Role::Drafter, Mode::Sync, width, ms)));
+        rows
+    }
+
+    fn trace(prompt: &str, matched: &[u64]) -> Vec<TraceRow> {
+        let row = |(position, matched): (usize, &u64)| TraceRow {
+            prompt: prompt.to_string(),
+            drafter: "self".to_string(),
+            position: position as u64,
+            draft_length_max: 2,
+            drafted: 2,
+            matched: *matched,
+            ..TraceRow::default()
+        };
+        matched.iter().enumerate().map(row).collect()
+    }
+
+    #[test]
+    fn a_prediction_by_hand() {
+        let timing = Timing::of(&costs()).unwrap();
+        // Two rounds of 2 + 12 ms for three tokens: the same case as in the predictor's own test.
+        let rows = predictions(&timing, &gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap(), &[0, 2, 5]).unwrap();
+        assert_eq!(rows.len(), 2);
+        assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
+        assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
+        assert_eq!((rows[1].reached, rows[1].accepted, rows[1].tau), (5, 3, 1.5));
+    }
+
+    #[test]
+    fn only_whole_tuning_traces_count() {
+        let timing = Timing::of(&costs()).unwrap();
+        let prompts = ["a", "b", "c"].map(|prompt| PromptRow {
+            prompt: prompt.to_string(),
+            split: if prompt == "b" { "confirm" } else { "tune" }.to_string(),
+            ..PromptRow::default()
+        });
+        let all = [trace("a", &[0, 2, 1]), trace("b", &[2, 2, 2]), trace("c", &[2, 2])].concat();
+        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[0, 1, 2]).unwrap();
+        let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap());
+        assert_eq!(predicted(gather_traces(&all, &prompts).unwrap()), alone);
+    }
+
+    #[test]
+    fn what_is_missing_or_mixed_is_named() {
+        let refused = |rows: Vec<CostRow>| Timing::of(&rows).unwrap_err().to_string();
+        assert!(refused(vec![]).contains("no valid time of the target"));
+        assert!(refused(costs()[1..].to_vec()).contains("no pipelined time of width 1"));
+        assert!(refused(costs()[..1].to_vec()).contains("no synchronous times"));
+        let mixed = CostRow { context: 512, ..costs()[2].clone() };
+        assert!(refused([costs(), vec![mixed]].concat()).contains("mixes"));
+        let timing = Timing::of(&costs()).unwrap();
+        let other: Vec<_> = trace("a", &[0]).into_iter().map(|row| TraceRow { drafter: "x".into(), ..row }).collect();
+        let traced = gather_traces(&other, &[]).unwrap();
+        assert!(predictions(&timing, &traced, &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
+        let mut gap = trace("a", &[0, 1]);
+        gap[1].position = 2;
+        assert!(gather_traces(&gap, &[]).unwrap_err().to_string().contains("position 2"));
+    }
+
+    #[test]
+    fn invalid_and_failed_samples_do_not_count() {
+        let invalid = CostRow { invalid: true, time_ms: Some(0.001), ..costs()[1].clone() };
+        let failed = CostRow { time_ms: None, error: "no memory".into(), ..costs()[1].clone() };
+        let timing = Timing::of(&[costs(), vec![invalid, failed]].concat()).unwrap();
+        assert_eq!(timing.target.at(1), Some(0.01));
+    }
+}

@@ -1,0 +1,179 @@
+//! `ridgepoint generate`: continues a prompt or answers a chat, plainly or with a drafter.
+
+use super::Global;
+use crate::decode::sampling::Sampling;
+use crate::decode::{Request, Round, Run, plain, speculative};
+use crate::draft;
+use crate::model::chat::Message;
+use crate::model::hub;
+use crate::model::language_model::LanguageModel;
+use crate::model::weights::LoadOptions;
+use crate::report::stream::{Summary, TextStream, wants_colour};
+use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantize};
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+
+/// Continue a prompt or answer a chat, plainly or with a drafter
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A GGUF file, a directory of safetensors, a name under models/, or hf://org/name[@revision]
+    model: String,
+    /// The prompt; standard input if neither this nor --prompt-file is given
+    #[arg(long, short, conflicts_with = "prompt_file")]
+    prompt: Option<String>,
+    /// A file that holds the prompt
+    #[arg(long, value_name = "FILE")]
+    prompt_file: Option<PathBuf>,
+    /// Put the prompt through the model's chat template, as the user's message
+    #[arg(long)]
+    chat: bool,
+    /// The system message of the chat
+    #[arg(long, requires = "chat", value_name = "TEXT")]
+    system: Option<String>,
+    /// Tokens to generate at most
+    #[arg(long, short = 'n', default_value_t = 256, value_name = "N")]
+    max_tokens: usize,
+    /// Do not stop at the end of the text
+    #[arg(long)]
+    ignore_eos: bool,
+    /// 0 is greedy
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    temperature: f32,
+    /// Keep the most probable tokens whose mass reaches this
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    top_p: f32,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// A draft file (see drafts/)
+    #[arg(long, value_name = "FILE")]
+    draft: Option<PathBuf>,
+    /// Tokens that the drafter proposes a round; 0 is plain decoding
+    #[arg(long, default_value_t = 4, value_name = "N", requires = "draft")]
+    draft_length: usize,
+    /// The float type of the weights: float32, float16 or bfloat16; as stored if not given
+    #[arg(long)]
+    dtype: Option<Dtype>,
+    /// Quantise the weights on load: BITS or BITS:GROUP
+    #[arg(long, value_name = "BITS[:GROUP]")]
+    quantize: Option<Quantize>,
+    /// Print one JSON object in place of the text
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let sampling = Sampling::new(args.temperature, args.top_p)?;
+    if args.draft_length > crate::scenario::MAX_WIDTH - 1 {
+        return Err(crate::usage!("--draft-length {} is out of range: give 0 to 127", args.draft_length));
+    }
+    let spec = args.draft.as_deref().map(|file| Ok::<_, anyhow::Error>((file, DraftSpec::read(file)?))).transpose()?;
+    let text = prompt_text(args)?;
+    crate::machine::device::select(global.device)?;
+
+    let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize.map(Into::into) };
+    let model = LanguageModel::load(&hub::resolve(&args.model)?, &options)?;
+    let mut drafter = match &spec {
+        Some((file, spec)) => Some(draft::build(file, spec, &model, &|name| draft_model(file, name))?),
+        None => None,
+    };
+    let prompt = if args.chat { model.encode_chat(&chat(args, text))? } else { model.encode_text(&text)? };
+    model.check_room(prompt.len() + args.max_tokens + args.draft_length)?;
+    let end_ids: &[u32] = if args.ignore_eos { &[] } else { &model.end_ids };
+    let request = Request { prompt: &prompt, max_tokens: args.max_tokens, sampling, seed: args.seed, end_ids };
+
+    let mut output = Output::new(&model, !args.json);
+    let mut observe = |round: Round| output.round(round);
+    let run = match drafter.as_deref_mut().filter(|_| args.draft_length > 0) {
+        Some(drafter) => speculative::decode(&model.transformer, drafter, args.draft_length, &request, &mut observe)?,
+        None => plain::decode(&model.transformer, &request, &mut observe)?,
+    };
+    let text = output.finish()?;
+    let summary = summary(run, text, prompt.len(), model.load_seconds)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&summary)?);
+    } else {
+        eprintln!("{}", summary.line());
+    }
+    Ok(())
+}
+
+fn prompt_text(args: &Args) -> Result<String> {
+    match (&args.prompt, &args.prompt_file) {
+        (Some(text), _) => Ok(text.clone()),
+        (None, Some(file)) => std::fs::read_to_string(file)
+            .with_context(|| crate::usage!("--prompt-file {}: cannot be read as text", file.display())),
+        (None, None) => std::io::read_to_string(std::io::stdin()).context("standard input cannot be read as text"),
+    }
+}
+
+fn chat(args: &Args, text: String) -> Vec<Message> {
+    let system = args.system.iter().map(|text| ("system", text.clone()));
+    let messages = system.chain([("user", text)]);
+    messages.map(|(role, content)| Message { role: role.to_owned(), content }).collect()
+}
+
+fn draft_model(file: &Path, name: &str) -> Result<PathBuf> {
+    match ModelSource::find(file, "path", name)? {
+        ModelSource::Local(path) => Ok(path),
+        ModelSource::Hub(name) => hub::resolve(&name),
+    }
+}
+
+fn summary(run: Run, text: String, prompt_tokens: usize, load_seconds: f64) -> Result<Summary> {
+    Ok(Summary {
+        text,
+        rounds: run.rounds,
+        drafted: run.drafted,
+        accepted: run.accepted,
+        seconds: run.seconds,
+        prompt_tokens,
+        prefill_seconds: run.prefill_seconds,
+        load_seconds,
+        peak_memory_bytes: mlx_rs::memory::peak_memory()? as u64,
+        tokens: run.tokens,
+    })
+}
+
+/// Decodes tokens to text as they come, and shows it unless told not to.
+struct Output<'a> {
+    tokens: crate::model::token_stream::TokenStream<'a>,
+    screen: Option<TextStream<std::io::Stdout>>,
+    text: String,
+    failed: Option<std::io::Error>,
+}
+
+impl<'a> Output<'a> {
+    fn new(model: &'a LanguageModel, show: bool) -> Self {
+        let screen = show.then(|| TextStream::new(std::io::stdout(), wants_colour(&std::io::stdout())));
+        Output { tokens: model.tokenizer.stream(true), screen, text: String::new(), failed: None }
+    }
+
+    fn round(&mut self, round: Round) {
+        for (place, &token) in round.tokens.iter().enumerate() {
+            if let Some(text) = self.tokens.push(token) {
+                self.show(&text, place < round.accepted);
+            }
+        }
+    }
+
+    fn show(&mut self, text: &str, from_draft: bool) {
+        self.text.push_str(text);
+        if let Some(Err(error)) = self.screen.as_mut().map(|screen| screen.committed(text, from_draft)) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// The whole text; an error if it could not be shown.
+    fn finish(mut self) -> Result<String> {
+        if let Some(text) = self.tokens.flush() {
+            self.show(&text, false);
+        }
+        if let Some(error) = self.failed {
+            return Err(error).context("the text cannot be written to standard output");
+        }
+        if let Some(screen) = self.screen {
+            screen.finish().context("the text cannot be written to standard output")?;
+        }
+        Ok(self.text)
+    }
+}

@@ -1,0 +1,206 @@
+//! `ridgepoint tune`: the main job, from a scenario to a draft length.
+
+use super::{Global, analyze};
+use crate::draft;
+use crate::machine::environment::Environment;
+use crate::machine::{ceilings, device};
+use crate::measure::runs::Drafters;
+use crate::measure::tune::{Progress, TunePrompt, Tuner};
+use crate::model::chat::Message;
+use crate::model::hub;
+use crate::model::language_model::LanguageModel;
+use crate::model::weights::LoadOptions;
+use crate::results::{Identity, PromptRow, ResultsDir};
+use crate::roofline::Ceilings;
+use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Choose a draft length: measure verification cost and acceptance, time the promising lengths, decide and confirm
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The scenario's TOML file
+    scenario: PathBuf,
+    /// Where results go, in a folder for the machine and one for the scenario
+    #[arg(long, default_value = "results", value_name = "DIR")]
+    results: PathBuf,
+    /// The machine's name in the results; derived from what is detected if not given
+    #[arg(long, value_name = "NAME")]
+    machine: Option<String>,
+    /// Time for the whole job, such as 90s or 5m; the scenario's if not given. Fewer prompts are used if it is short
+    #[arg(long, value_name = "TIME", value_parser = parse_budget)]
+    budget: Option<Duration>,
+    /// Print the decisions as JSON
+    #[arg(long)]
+    json: bool,
+    /// No progress on the terminal
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let started = Instant::now();
+    let loaded = scenario::load(&args.scenario)?;
+    if loaded.scenario.temperature > 0.0 {
+        return Err(crate::usage!(
+            "{}: temperature: tune replays greedy text and cannot choose at {}; set it to 0",
+            args.scenario.display(),
+            loaded.scenario.temperature
+        ));
+    }
+    if let Some(name) = args.machine.as_deref().filter(|name| !scenario::is_file_name(name)) {
+        return Err(crate::usage!("--machine '{name}' must be 1 to 64 letters, digits, '.', '_' or '-'"));
+    }
+    let kind = device::select(global.device)?;
+    let environment = Environment::detect(kind, args.machine.as_deref())?;
+    let model_path = match loaded.target_source()? {
+        ModelSource::Local(path) => path,
+        ModelSource::Hub(name) => hub::resolve(&name)?,
+    };
+    let identity = identity(&loaded, &environment, &model_path)?;
+    let folder = args.results.join(&environment.machine).join(&loaded.scenario.name);
+    if args.budget.is_none() && folder.join("decision.csv").exists() {
+        ResultsDir::check(&folder, &identity)?;
+        eprintln!("{}: complete; remove it or name another folder with --results to measure again", folder.display());
+        return analyze::folder(&folder, args.json);
+    }
+
+    let mut screen = Screen::new(args.quiet);
+    screen.stage("measuring what the machine can do", 2);
+    let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, Duration::from_secs(2))?;
+    screen.step();
+    let options = LoadOptions {
+        dtype: loaded.scenario.target.dtype.map(Into::into),
+        quantize: loaded.scenario.target.quantize.map(Into::into),
+    };
+    let target = LanguageModel::load(&model_path, &options)?;
+    let rate = ceilings::matrix_rate(target.transformer.dtype(), Duration::from_secs(1))?;
+    let ceilings = Ceilings {
+        bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(&copy)?,
+        matrix_flops_per_s: 1e9 * rate.best_gflop_s,
+    };
+    screen.step();
+    let prompts = prompts(&loaded, &target)?;
+    let drafters = drafters(&loaded, &target)?;
+    let mut launch = serde_json::to_value(&environment)?;
+    launch["ceilings"] = serde_json::to_value(ceilings)?;
+    launch["copy_bandwidth"] = serde_json::to_value(&copy)?;
+    launch["matrix_rate"] = json!(rate);
+    let results = ResultsDir::open(&folder, &identity, &loaded.scenario, launch)?;
+    let mut tuner = Tuner {
+        scenario: &loaded.scenario,
+        machine: environment.machine.clone(),
+        target_name: identity.target.clone(),
+        target: &target,
+        drafters,
+        prompts,
+        ceilings,
+        results,
+        started,
+        budget: args.budget.unwrap_or(loaded.scenario.time_budget),
+    };
+    let derived = tuner.run(&mut screen)?;
+    screen.finish();
+    analyze::show(&derived, args.json)?;
+    eprintln!("Results: {}", folder.display());
+    Ok(())
+}
+
+fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<Identity> {
+    let target = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
+    Ok(Identity {
+        scenario: loaded.scenario.name.clone(),
+        scenario_sha256: loaded.sha256.clone(),
+        prompts_sha256: loaded.prompts.sha256.clone(),
+        machine: environment.machine.clone(),
+        target: target.trim_end_matches(".gguf").to_owned(),
+        weights_sha256: crate::model::checkpoint::weights_sha256(model)?,
+        mlx: environment.mlx(),
+    })
+}
+
+fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<TunePrompt>> {
+    let scenario = &loaded.scenario;
+    let used = scenario.tune_prompts + scenario.confirm_prompts;
+    let longest_draft = scenario.draft_lengths.values().last().copied().unwrap_or(0);
+    let read = |(place, prompt): (usize, &scenario::Prompt)| {
+        let tokens = match &prompt.input {
+            PromptInput::Text(text) => target.encode_text(text)?,
+            PromptInput::Chat(messages) => {
+                let message = |m: &scenario::Message| Message { role: m.role.clone(), content: m.content.clone() };
+                target.encode_chat(&messages.iter().map(message).collect::<Vec<_>>())?
+            }
+        };
+        target
+            .check_room(tokens.len() + scenario.max_tokens + longest_draft)
+            .with_context(|| format!("prompt '{}' of {}", prompt.id, loaded.path.display()))?;
+        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+        let row = PromptRow {
+            prompt: prompt.id.clone(),
+            category: prompt.category.clone(),
+            split: if place < scenario.tune_prompts { "tune" } else { "confirm" }.to_owned(),
+            place: place as u64,
+            prompt_tokens: tokens.len() as u64,
+            tokens_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        Ok(TunePrompt { row, tokens })
+    };
+    loaded.prompts.prompts.iter().take(used).enumerate().map(read).collect()
+}
+
+fn drafters(loaded: &Loaded, target: &LanguageModel) -> Result<Drafters> {
+    let build = |named: &scenario::NamedDraft| {
+        let find = |name: &str| match ModelSource::find(&named.path, "path", name)? {
+            ModelSource::Local(path) => Ok(path),
+            ModelSource::Hub(name) => hub::resolve(&name),
+        };
+        Ok((named.name.clone(), draft::build(&named.path, &named.spec, target, &find)?))
+    };
+    loaded.drafts.iter().map(build).collect()
+}
+
+/// Progress on standard error; draws only when told of a step, never by itself.
+struct Screen {
+    bar: ProgressBar,
+    quiet: bool,
+}
+
+impl Screen {
+    fn new(quiet: bool) -> Self {
+        let hidden = quiet || !std::io::stderr().is_terminal();
+        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let style = "{msg:36} {bar:30} {pos}/{len}  {elapsed} of about {duration}";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+        Screen { bar, quiet }
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Progress for Screen {
+    fn stage(&mut self, name: &str, steps: u64) {
+        self.bar.finish_and_clear();
+        self.bar.reset();
+        self.bar.set_length(steps);
+        self.bar.set_message(name.to_owned());
+        if self.bar.is_hidden() && !self.quiet {
+            eprintln!("{name}");
+        }
+    }
+
+    fn step(&mut self) {
+        self.bar.inc(1);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.bar.suspend(|| eprintln!("note: {text}"));
+    }
+}

@@ -1,0 +1,90 @@
+//! The speculative round: draft, verify, accept and roll back as one lazy graph with one evaluation.
+
+use super::accept::{self, Accepted};
+use super::keys::KeyStream;
+use super::sampling::Sampling;
+use super::{Request, Round, Run, prefill};
+use crate::draft::{Drafter, Proposal};
+use crate::model::cache::KvCache;
+use crate::model::transformer::{Logits, Transformer};
+use anyhow::Result;
+use mlx_rs::Array;
+use mlx_rs::ops::concatenate;
+use mlx_rs::transforms::eval;
+use std::time::Instant;
+
+/// Decodes in rounds of up to `draft_length` drafted tokens. `observe` is called once a round.
+pub fn decode(
+    model: &Transformer,
+    drafter: &mut dyn Drafter,
+    draft_length: usize,
+    request: &Request,
+    observe: &mut dyn FnMut(Round),
+) -> Result<Run> {
+    let started = Instant::now();
+    // The last round may start one token before the end and still drafts and verifies at full length.
+    let room = (request.prompt.len() + request.max_tokens + draft_length) as i32;
+    let mut cache = model.new_cache();
+    cache.reserve(room);
+    prefill(model, &mut cache, request.prompt)?;
+    drafter.begin(request.prompt, room)?;
+    let prefill_seconds = started.elapsed().as_secs_f64();
+
+    let started = Instant::now();
+    let mut keys = KeyStream::new(request.seed);
+    let mut committed = request.prompt.to_vec();
+    let mut run = Run { prefill_seconds, ..Run::default() };
+    let mut ended = false;
+    while !ended && run.tokens.len() < request.max_tokens {
+        let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
+        let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
+        let mut tokens = verify(model, &mut cache, &committed, proposal, &request.sampling, &mut keys)?;
+        let accepted = tokens.len() - 1;
+        run.rounds += 1;
+        run.drafted += drafted;
+        run.accepted += accepted;
+
+        let full = tokens.len();
+        tokens.truncate(request.max_tokens - run.tokens.len());
+        if let Some(end) = tokens.iter().position(|token| request.end_ids.contains(token)) {
+            tokens.truncate(end + 1);
+            ended = true;
+        }
+        run.cut_off = full - tokens.len();
+        committed.extend_from_slice(&tokens);
+        run.tokens.extend_from_slice(&tokens);
+        drafter.settle(&committed)?;
+        observe(Round { tokens: &tokens, accepted: accepted.min(tokens.len()), drafted });
+    }
+    run.seconds = started.elapsed().as_secs_f64();
+    Ok(run)
+}
+
+/// One target forward over the last committed token and the drafts, and what is committed of it: the accepted
+/// drafts and one token of the target's own. The cache is left holding all committed tokens but that last one.
+fn verify(
+    model: &Transformer,
+    cache: &mut KvCache,
+    committed: &[u32],
+    proposal: Option<Proposal>,
+    sampling: &Sampling,
+    keys: &mut KeyStream,
+) -> Result<Vec<u32>> {
+    let last = Array::from_slice(&committed[committed.len() - 1..], &[1]);
+    let (drafts, probabilities) = match proposal {
+        Some(proposal) => (proposal.tokens, proposal.probabilities),
+        None => (Array::from_slice::<u32>(&[], &[0]), None),
+    };
+    let input = concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
+    let width = input.dim(1);
+    let logits = model.forward(&input, cache, Logits::All)?.reshape(&[width, -1])?;
+    let Accepted { count, tokens } = if sampling.is_greedy() {
+        accept::greedy(&drafts, &logits)?
+    } else {
+        accept::rejection(&drafts, probabilities.as_ref(), &sampling.probabilities(&logits)?, &keys.next_key()?)?
+    };
+    eval([&count, &tokens])?;
+    let accepted = count.try_item_exact::<i32>()?;
+    cache.truncate(committed.len() as i32 + accepted);
+    Ok(tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec())
+}

@@ -1,0 +1,180 @@
+//! Measured ceilings of the chosen device: how many bytes and how many floating-point operations a second MLX gets
+//! out of it. They bound every time that is measured later.
+
+use super::device::DeviceKind;
+use anyhow::Result;
+use mlx_rs::{Array, Device, Dtype, Stream, ops, random, transforms, with_stream};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// The best of several timed samples of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct CopySample {
+    /// Bytes read and written in one sample.
+    pub moved_bytes: u64,
+    /// The shortest sample.
+    pub time_ms: f64,
+    /// `moved_bytes` over `time_ms`.
+    pub bandwidth_gb_s: f64,
+}
+
+/// Copy bandwidth of the device: elementwise operations over arrays far larger than its caches.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CopyBandwidth {
+    /// The best over all sizes, read plus write, in 10^9 bytes a second.
+    pub best_gb_s: f64,
+    /// Operations that ran side by side: the CPU backend runs an elementwise operation on one thread.
+    pub streams: usize,
+    /// One entry a size, in the order measured.
+    pub sizes: Vec<CopySample>,
+}
+
+/// What bounds the bytes a forward can read in a second, in 10^9: a copy, or on the CPU a plain read with all threads if
+/// that is faster.
+pub fn best_bandwidth(copy: &CopyBandwidth) -> Result<f64> {
+    Ok(copy.best_gb_s)
+}
+
+/// Rate of a large square matrix product.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct MatrixRate {
+    /// The best rate, in 10^9 floating-point operations a second (2 n³ for a product).
+    pub best_gflop_s: f64,
+    /// Rows and columns of the square factors that reached it.
+    pub n: i32,
+    /// The shortest product, in ms.
+    pub time_ms: f64,
+}
+
+/// Bytes of all arrays together, smallest size: well above the last-level cache of current CPUs and GPUs.
+const SMALLEST_BYTES: u64 = 256 << 20;
+/// Sizes tried, each twice the one before.
+const SIZES: u32 = 3;
+/// Dependent operations in one evaluation on a GPU, so that the cost of an evaluation does not count.
+const GPU_CHAIN: usize = 8;
+
+/// Measures copy bandwidth for about `budget` on the default device, which is of `kind`. At most a quarter of
+/// `memory_bytes` is used, except that the smallest size is always tried.
+pub fn copy_bandwidth(kind: DeviceKind, memory_bytes: u64, budget: Duration) -> Result<CopyBandwidth> {
+    let chain = if kind == DeviceKind::Gpu { GPU_CHAIN } else { 1 };
+    let lanes = lanes(kind);
+    let deadline = Instant::now() + budget;
+    let mut sizes: Vec<CopySample> = Vec::new();
+    for step in 0..SIZES {
+        let bytes = SMALLEST_BYTES << step;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if step > 0 && (remaining.is_zero() || bytes > memory_bytes / 4) {
+            break;
+        }
+        sizes.push(copy_sample(bytes, &lanes, chain, remaining / (SIZES - step))?);
+    }
+    mlx_rs::memory::clear_cache()?;
+    let best_gb_s = sizes.iter().map(|sample| sample.bandwidth_gb_s).fold(0.0, f64::max);
+    Ok(CopyBandwidth { best_gb_s, streams: lanes.len(), sizes })
+}
+
+/// The streams that copy side by side: one a core on the CPU, whose streams are threads; one on a GPU.
+fn lanes(kind: DeviceKind) -> Vec<Stream> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    match kind {
+        DeviceKind::Cpu => (0..cores.min(16)).map(|_| Stream::new_with_device(&Device::cpu())).collect(),
+        DeviceKind::Gpu => vec![Stream::gpu()],
+    }
+}
+
+/// Adds a constant to every element, again and again: each pass reads and writes every byte once, and depends on the
+/// pass before, so none can be left out.
+fn copy_sample(bytes: u64, lanes: &[Stream], chain: usize, budget: Duration) -> Result<CopySample> {
+    let deadline = Instant::now() + budget;
+    let elements = (bytes / 4 / lanes.len() as u64) as i32;
+    let one = Array::from_f32(1.0);
+    let mut arrays = lanes
+        .iter()
+        .map(|lane| with_stream(lane, || ops::zeros_dtype(&[elements], Dtype::Float32)))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut pass = || -> Result<f64> {
+        let start = Instant::now();
+        for (lane, array) in lanes.iter().zip(&mut arrays) {
+            for _ in 0..chain {
+                *array = with_stream(lane, || ops::add(&*array, &one))?;
+            }
+        }
+        transforms::eval(&arrays)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let best_s = best_of(&mut pass, deadline)?;
+    let moved_bytes = 2 * 4 * elements as u64 * lanes.len() as u64 * chain as u64;
+    Ok(CopySample { moved_bytes, time_ms: best_s * 1e3, bandwidth_gb_s: moved_bytes as f64 / best_s / 1e9 })
+}
+
+/// Measures the rate of a large product of two square matrices of `dtype` for about `budget` on the default device.
+/// The size doubles from 256 while a product stays well inside the budget, to at most 8192.
+pub fn matrix_rate(dtype: Dtype, budget: Duration) -> Result<MatrixRate> {
+    let end = Instant::now() + budget;
+    let mut best = MatrixRate { best_gflop_s: 0.0, n: 0, time_ms: 0.0 };
+    let mut n = 256;
+    loop {
+        let remaining = end.saturating_duration_since(Instant::now());
+        let sample = matrix_sample(dtype, n, remaining / 4)?;
+        if sample.best_gflop_s > best.best_gflop_s {
+            best = sample;
+        }
+        // The next size takes eight times as long, and is run at least three times.
+        let next_s = 8.0 * 3.0 * sample.time_ms / 1e3;
+        if n >= 8192 || end.saturating_duration_since(Instant::now()).as_secs_f64() < next_s {
+            return Ok(best);
+        }
+        n *= 2;
+    }
+}
+
+fn matrix_sample(dtype: Dtype, n: i32, budget: Duration) -> Result<MatrixRate> {
+    let deadline = Instant::now() + budget;
+    // Entries of this size keep the product of a product near its factors: no overflow along the chain.
+    let scale = Array::from_f32(1.0 / (n as f32).sqrt());
+    let factor = ops::multiply(random::normal::<f32>(&[n, n], None, None, None)?, &scale)?.as_dtype(dtype)?;
+    let mut product = factor.clone();
+    transforms::eval([&factor])?;
+    let mut pass = || -> Result<f64> {
+        let start = Instant::now();
+        product = ops::matmul(&product, &factor)?;
+        transforms::eval([&product])?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let best_s = best_of(&mut pass, deadline)?;
+    Ok(MatrixRate { best_gflop_s: 2.0 * f64::from(n).powi(3) / best_s / 1e9, n, time_ms: best_s * 1e3 })
+}
+
+/// The shortest of at least two passes until the deadline, after one that warms up and is not counted.
+fn best_of(pass: &mut dyn FnMut() -> Result<f64>, deadline: Instant) -> Result<f64> {
+    pass()?;
+    let mut best = pass()?.min(pass()?);
+    while Instant::now() < deadline {
+        best = best.min(pass()?);
+    }
+    Ok(best)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_pass_is_not_counted_and_the_shortest_of_the_others_is_taken() {
+        let mut times = [0.001, 3.0, 2.0, 9.0].into_iter();
+        let mut pass = || Ok(times.next().expect("no pass after the deadline"));
+        assert_eq!(best_of(&mut pass, Instant::now()).unwrap(), 2.0);
+    }
+
+    #[test]
+    fn bytes_and_operations_are_counted_as_stated() {
+        crate::machine::device::select(Some(DeviceKind::Cpu)).unwrap();
+        let sample = copy_sample(1 << 20, &[Stream::cpu(), Stream::cpu()], 3, Duration::ZERO).unwrap();
+        // 2^20 bytes in two arrays, each read and written three times.
+        assert_eq!(sample.moved_bytes, 6 << 20);
+        assert!((sample.bandwidth_gb_s * sample.time_ms / 1e3 * 1e9 - sample.moved_bytes as f64).abs() < 1.0);
+        let rate = matrix_rate(Dtype::Float32, Duration::ZERO).unwrap();
+        assert_eq!(rate.n, 256);
+        assert!((rate.best_gflop_s * rate.time_ms / 1e3 * 1e9 - 2.0 * 256f64.powi(3)).abs() < 1.0);
+    }
+}

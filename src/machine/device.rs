@@ -1,0 +1,81 @@
+//! The device that MLX computes on.
+
+use super::mlx;
+use crate::usage;
+use anyhow::Result;
+use mlx_rs::{Device, DeviceType};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Where MLX computes.
+#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU (CUDA) or Apple's (Metal)
+    Gpu,
+}
+
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DeviceKind::Cpu => "cpu",
+            DeviceKind::Gpu => "gpu",
+        })
+    }
+}
+
+/// Makes the chosen device MLX's default for the whole process and says which it is. Without a choice that is the
+/// GPU if there is one, else the CPU. A GPU that is asked for and not there is a usage error.
+pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
+    let kind = choose(choice, mlx::is_available(DeviceKind::Gpu), cfg!(target_os = "macos"))?;
+    let device_type = match kind {
+        DeviceKind::Cpu => DeviceType::Cpu,
+        DeviceKind::Gpu => DeviceType::Gpu,
+    };
+    Device::set_default(&Device::new(device_type, 0));
+    Ok(kind)
+}
+
+fn choose(choice: Option<DeviceKind>, has_gpu: bool, on_macos: bool) -> Result<DeviceKind> {
+    match choice {
+        Some(DeviceKind::Gpu) if !has_gpu && on_macos => {
+            Err(usage!("--device gpu: MLX finds no Metal device here; use --device cpu"))
+        }
+        Some(DeviceKind::Gpu) if !has_gpu => Err(usage!(
+            "--device gpu: this build of MLX finds no GPU; with an NVIDIA GPU run scripts/setup --cuda and build again, \
+             else use --device cpu"
+        )),
+        Some(kind) => Ok(kind),
+        None => Ok(if has_gpu { DeviceKind::Gpu } else { DeviceKind::Cpu }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gpu_is_the_default_where_there_is_one() {
+        assert_eq!(choose(None, true, false).unwrap(), DeviceKind::Gpu);
+        assert_eq!(choose(None, false, false).unwrap(), DeviceKind::Cpu);
+        assert_eq!(choose(Some(DeviceKind::Cpu), true, false).unwrap(), DeviceKind::Cpu);
+        assert_eq!(choose(Some(DeviceKind::Gpu), true, true).unwrap(), DeviceKind::Gpu);
+    }
+
+    #[test]
+    fn a_missing_gpu_is_a_usage_error_that_says_what_to_run() {
+        let error = choose(Some(DeviceKind::Gpu), false, false).unwrap_err();
+        assert_eq!(crate::error::exit_code(&error), 2);
+        assert!(error.to_string().contains("scripts/setup --cuda"), "{error}");
+        let error = choose(Some(DeviceKind::Gpu), false, true).unwrap_err();
+        assert!(!error.to_string().contains("--cuda"), "{error}");
+    }
+
+    #[test]
+    fn selecting_the_cpu_makes_it_the_default_device() {
+        assert_eq!(select(Some(DeviceKind::Cpu)).unwrap(), DeviceKind::Cpu);
+        assert!(matches!(Device::default().get_type().unwrap(), DeviceType::Cpu));
+    }
+}

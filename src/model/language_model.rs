@@ -1,0 +1,64 @@
+//! A checkpoint ready for text: the transformer with its tokenizer, chat template and end-of-text ids.
+
+use super::chat::{ChatTemplate, Message};
+use super::checkpoint::Checkpoint;
+use super::tokenizer::Tokenizer;
+use super::transformer::Transformer;
+use super::weights::LoadOptions;
+use anyhow::Result;
+use std::path::Path;
+use std::time::Instant;
+
+pub struct LanguageModel {
+    pub checkpoint: Checkpoint,
+    pub transformer: Transformer,
+    pub tokenizer: Tokenizer,
+    pub chat_template: Option<ChatTemplate>,
+    /// Ids that end a text.
+    pub end_ids: Vec<u32>,
+    /// From opening the files to weights in memory.
+    pub load_seconds: f64,
+}
+
+impl LanguageModel {
+    /// Loads a GGUF file or a directory of safetensors.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self> {
+        let started = Instant::now();
+        let (checkpoint, transformer) = super::load(path, options)?;
+        let tokenizer = Tokenizer::from_json(&checkpoint.tokenizer_json, &checkpoint.tokenizer_config, path)?;
+        let chat_template = ChatTemplate::from_config(&checkpoint.tokenizer_config, None)?;
+        let end_ids = tokenizer.eos_ids(&checkpoint)?;
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(LanguageModel { checkpoint, transformer, tokenizer, chat_template, end_ids, load_seconds })
+    }
+
+    /// Token ids of a text that is continued as it stands.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
+        self.not_empty(self.tokenizer.encode(text, true)?)
+    }
+
+    /// Token ids of a chat, up to where the assistant's answer begins.
+    pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        let template = self.chat_template.as_ref().ok_or_else(|| {
+            crate::usage!("{}: the checkpoint has no chat template; give plain text", self.checkpoint.path.display())
+        })?;
+        // The template writes the special tokens itself.
+        self.not_empty(self.tokenizer.encode(&template.render(messages, true)?, false)?)
+    }
+
+    fn not_empty(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
+        if ids.is_empty() { Err(crate::usage!("the prompt is empty; give at least one token of text")) } else { Ok(ids) }
+    }
+
+    /// Refuses a text that would outgrow the context that the model was made for.
+    pub fn check_room(&self, tokens: usize) -> Result<()> {
+        let most = self.transformer.config.max_context as usize;
+        if tokens <= most {
+            return Ok(());
+        }
+        let path = self.checkpoint.path.display();
+        Err(crate::usage!(
+            "{path}: {tokens} tokens of prompt, text and draft exceed its context of {most}; shorten the prompt or lower the number of tokens"
+        ))
+    }
+}

@@ -1,0 +1,161 @@
+//! The parts that every family is made of. Names equal the checkpoints' keys.
+
+use super::config::{Config, RopeScaling};
+use super::weights::{Matrix, Weights};
+use crate::roofline::WeightFormat;
+use anyhow::Result;
+use mlx_rs::ops::{addmm, dequantize, matmul, quantized_matmul};
+use mlx_rs::{Array, Dtype, fast};
+
+/// `y = x Wᵀ (+ bias)` over the last axis.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Matrix,
+    bias: Option<Array>,
+}
+
+impl Linear {
+    /// Takes `{name}.weight` of shape `[outputs, inputs]` and, if `bias`, `{name}.bias`.
+    pub fn take(weights: &mut Weights, name: &str, outputs: i32, inputs: i32, bias: bool) -> Result<Self> {
+        let weight = weights.take_matrix(name, outputs, inputs)?;
+        let bias = bias.then(|| weights.take(&format!("{name}.bias"), &[outputs])).transpose()?;
+        Ok(Linear { weight, bias })
+    }
+
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match (&self.weight, &self.bias) {
+            (Matrix::Dense(weight), None) => Ok(matmul(x, weight.t())?),
+            (Matrix::Dense(weight), Some(bias)) => Ok(addmm(bias, x, weight.t(), None, None)?),
+            (Matrix::Quantized { weight, scales, biases, group_size, bits }, bias) => {
+                let y = quantized_matmul(x, weight, scales, biases, true, *group_size, *bits)?;
+                Ok(match bias {
+                    Some(bias) => y.add(bias)?,
+                    None => y,
+                })
+            }
+        }
+    }
+
+    /// The same layer with its weight quantised, for a drafter made of the target itself.
+    pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
+        Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
+    }
+
+    /// How the weight is stored.
+    pub fn format(&self) -> WeightFormat {
+        match &self.weight {
+            Matrix::Dense(weight) => WeightFormat::Float { bytes: weight.item_size() as u64 },
+            Matrix::Quantized { scales, bits, group_size, .. } => WeightFormat::Affine {
+                bits: *bits as u64,
+                group_size: *group_size as u64,
+                scale_bytes: scales.item_size() as u64,
+            },
+        }
+    }
+}
+
+/// Token embeddings, `[vocab, hidden]`; also the head where the two are tied.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    weight: Matrix,
+}
+
+impl Embedding {
+    pub fn take(weights: &mut Weights, name: &str, vocab: i32, hidden: i32) -> Result<Self> {
+        Ok(Embedding { weight: weights.take_matrix(name, vocab, hidden)? })
+    }
+
+    /// Rows of `ids`: `[batch, b]` to `[batch, b, hidden]`.
+    pub fn forward(&self, ids: &Array) -> Result<Array> {
+        match &self.weight {
+            Matrix::Dense(weight) => Ok(weight.take_axis(ids, 0)?),
+            Matrix::Quantized { weight, scales, biases, group_size, bits } => {
+                let (weight, scales) = (weight.take_axis(ids, 0)?, scales.take_axis(ids, 0)?);
+                let biases = biases.take_axis(ids, 0)?;
+                Ok(dequantize(weight, scales, &biases, *group_size, *bits)?)
+            }
+        }
+    }
+
+    /// The head that shares this matrix.
+    pub fn as_head(&self) -> Linear {
+        Linear { weight: self.weight.clone(), bias: None }
+    }
+
+    pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
+        Ok(Embedding { weight: self.weight.quantized(bits, group_size)? })
+    }
+}
+
+/// RMS norm over the last axis.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Array,
+    eps: f32,
+}
+
+impl RmsNorm {
+    pub fn take(weights: &mut Weights, name: &str, size: i32, eps: f32) -> Result<Self> {
+        Ok(RmsNorm { weight: weights.take(&format!("{name}.weight"), &[size])?, eps })
+    }
+
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?)
+    }
+
+    /// The norm with its weight in another float type, so that it does not promote what passes through it.
+    pub fn cast(&mut self, dtype: Dtype) -> Result<()> {
+        if self.weight.dtype() != dtype {
+            self.weight = self.weight.as_dtype(dtype)?;
+        }
+        Ok(())
+    }
+}
+
+/// Rotary position embedding over the whole head, halves rotated (the hub's layout).
+#[derive(Debug, Clone)]
+pub struct Rope {
+    head_dim: i32,
+    theta: f32,
+    scale: f32,
+    /// Wavelengths over 2π, `[head_dim / 2]`, where the scaling is not uniform.
+    periods: Option<Array>,
+}
+
+impl Rope {
+    pub fn new(config: &Config) -> Self {
+        let (scale, periods) = match &config.rope_scaling {
+            RopeScaling::None => (1.0, None),
+            RopeScaling::Linear { factor } => (1.0 / factor, None),
+            RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
+                let periods: Vec<f32> = (0..config.head_dim / 2)
+                    .map(|i| config.rope_theta.powf(2.0 * i as f32 / config.head_dim as f32))
+                    .map(|period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context))
+                    .collect();
+                (1.0, Some(Array::from_slice(&periods, &[config.head_dim / 2])))
+            }
+        };
+        Rope { head_dim: config.head_dim, theta: config.rope_theta, scale, periods }
+    }
+
+    /// `x`: `[batch, heads, b, head_dim]`; its first token stands at `position`.
+    pub fn forward(&self, x: &Array, position: i32) -> Result<Array> {
+        let theta = self.periods.is_none().then_some(self.theta);
+        Ok(fast::rope(x, self.head_dim, false, theta, self.scale, position, self.periods.as_ref())?)
+    }
+}
+
+/// The Llama 3.1 scaling of one rotary period, as `rope_scaling` of type `llama3` is defined in transformers:
+/// periods that fit the original context `high_freq_factor` times or more stay; those that fit it fewer than
+/// `low_freq_factor` times are stretched by `factor`; between the two the frequencies are interpolated.
+fn llama3_period(period: f32, factor: f32, low: f32, high: f32, original_context: f32) -> f32 {
+    let turns = original_context / (2.0 * std::f32::consts::PI * period);
+    if turns >= high {
+        period
+    } else if turns <= low {
+        period * factor
+    } else {
+        let smooth = (turns - low) / (high - low);
+        1.0 / ((1.0 - smooth) / (factor * period) + smooth / period)
+    }
+}

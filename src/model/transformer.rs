@@ -1,0 +1,291 @@
+//! The decoder itself: embedding, blocks of attention and gated MLP, final norm and head.
+
+use super::cache::KvCache;
+use super::config::Config;
+use super::layers::{Embedding, Linear, RmsNorm, Rope};
+use super::weights::Weights;
+use crate::roofline::{ModelShape, WeightFormat};
+use anyhow::Result;
+use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
+use mlx_rs::ops::sigmoid;
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+/// Which positions of a forward need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logits {
+    /// All `b`, as a verification does.
+    All,
+    /// The last only, as a prompt's end does.
+    Last,
+}
+
+/// Where the tokens of a forward stand and what they attend to.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    /// Rotary position of the first token; the others follow.
+    position: i32,
+    /// `[b, len + b]` bool over what the cache holds and the tokens themselves; causal if there is none.
+    mask: Option<&'a Array>,
+}
+
+#[derive(Debug, Clone)]
+struct Attention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    /// `(q_norm, k_norm)` of the families that have them.
+    head_norms: Option<(RmsNorm, RmsNorm)>,
+    rope: Rope,
+    num_heads: i32,
+    num_kv_heads: i32,
+    head_dim: i32,
+}
+
+impl Attention {
+    fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
+        let (hidden, heads, kv) =
+            (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
+        let mut linear = |part: &str, outputs, inputs, bias| {
+            Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, bias)
+        };
+        let q_proj = linear("q_proj", heads, hidden, config.qkv_bias)?;
+        let k_proj = linear("k_proj", kv, hidden, config.qkv_bias)?;
+        let v_proj = linear("v_proj", kv, hidden, config.qkv_bias)?;
+        let o_proj = linear("o_proj", hidden, heads, config.output_bias)?;
+        let mut norm = |part: &str| {
+            RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps)
+        };
+        let head_norms = if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None };
+        let (num_heads, num_kv_heads, head_dim) = (config.num_heads, config.num_kv_heads, config.head_dim);
+        let rope = rope.clone();
+        Ok(Attention { q_proj, k_proj, v_proj, o_proj, head_norms, rope, num_heads, num_kv_heads, head_dim })
+    }
+
+    /// `x`: `[batch, b, hidden]`.
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let (batch, width) = (x.dim(0), x.dim(1));
+        let heads = |y: Array, heads: i32| y.reshape(&[batch, width, heads, self.head_dim]);
+        let mut queries = heads(self.q_proj.forward(x)?, self.num_heads)?;
+        let mut keys = heads(self.k_proj.forward(x)?, self.num_kv_heads)?;
+        let values = heads(self.v_proj.forward(x)?, self.num_kv_heads)?.transpose_axes(&[0, 2, 1, 3])?;
+        if let Some((q_norm, k_norm)) = &self.head_norms {
+            queries = q_norm.forward(&queries)?;
+            keys = k_norm.forward(&keys)?;
+        }
+        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
+        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
+        let (keys, values) = cache.update(index, &keys, &values)?;
+        let causal = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let mask = place.mask.map(ScaledDotProductAttentionMask::Array).or(causal);
+        let scale = (self.head_dim as f32).powf(-0.5);
+        let y = scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
+        let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, width, -1])?;
+        self.o_proj.forward(&y)
+    }
+
+    fn linears(&mut self) -> [&mut Linear; 4] {
+        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
+    }
+
+    fn norms(&mut self) -> impl Iterator<Item = &mut RmsNorm> {
+        self.head_norms.iter_mut().flat_map(|(q, k)| [q, k])
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Mlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+impl Mlp {
+    fn take(weights: &mut Weights, name: &str, config: &Config) -> Result<Self> {
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let mut linear = |part: &str, outputs, inputs| {
+            Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, config.mlp_bias)
+        };
+        Ok(Mlp {
+            gate_proj: linear("gate_proj", inner, hidden)?,
+            up_proj: linear("up_proj", inner, hidden)?,
+            down_proj: linear("down_proj", hidden, inner)?,
+        })
+    }
+
+    fn forward(&self, x: &Array) -> Result<Array> {
+        let gate = self.gate_proj.forward(x)?;
+        let gate = gate.multiply(sigmoid(&gate)?)?;
+        self.down_proj.forward(&gate.multiply(self.up_proj.forward(x)?)?)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Block {
+    input_layernorm: RmsNorm,
+    self_attn: Attention,
+    post_attention_layernorm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
+        let norm = |weights: &mut Weights, part: &str| {
+            RmsNorm::take(weights, &format!("{name}.{part}"), config.hidden_size, config.rms_norm_eps)
+        };
+        Ok(Block {
+            input_layernorm: norm(weights, "input_layernorm")?,
+            self_attn: Attention::take(weights, &format!("{name}.self_attn"), config, rope)?,
+            post_attention_layernorm: norm(weights, "post_attention_layernorm")?,
+            mlp: Mlp::take(weights, &format!("{name}.mlp"), config)?,
+        })
+    }
+
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?)?;
+        Ok(h.add(self.mlp.forward(&self.post_attention_layernorm.forward(&h)?)?)?)
+    }
+
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        let mlp = [&mut self.mlp.gate_proj, &mut self.mlp.up_proj, &mut self.mlp.down_proj];
+        self.self_attn.linears().into_iter().chain(mlp)
+    }
+
+    fn norms(&mut self) -> impl Iterator<Item = &mut RmsNorm> {
+        [&mut self.input_layernorm, &mut self.post_attention_layernorm].into_iter().chain(self.self_attn.norms())
+    }
+}
+
+/// A decoder with its weights. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    pub config: Config,
+    embed_tokens: Embedding,
+    layers: Vec<Block>,
+    norm: RmsNorm,
+    lm_head: Linear,
+    dtype: Dtype,
+}
+
+impl Transformer {
+    /// Takes every tensor that `config` calls for out of `weights`.
+    pub fn take(config: Config, weights: &mut Weights) -> Result<Self> {
+        let rope = Rope::new(&config);
+        let embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
+        let layers = (0..config.num_layers)
+            .map(|i| Block::take(weights, &format!("model.layers.{i}"), &config, &rope))
+            .collect::<Result<_>>()?;
+        let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
+        let lm_head = if config.tie_word_embeddings {
+            embed_tokens.as_head()
+        } else {
+            Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?
+        };
+        let dtype = embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.dtype();
+        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype };
+        model.norm.cast(dtype)?;
+        model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
+        Ok(model)
+    }
+
+    /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
+    /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
+    pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
+        let place = Place { position: cache.len(), mask: None };
+        let mut h = self.hidden(tokens, cache, place)?;
+        if logits == Logits::Last && h.dim(1) > 1 {
+            h = h.try_index((.., -1.., ..))?;
+        }
+        self.lm_head.forward(&self.norm.forward(&h)?)
+    }
+
+    /// Runs `tokens` (`[1, b]`) as branches of one text: the first stands at `position`, the others follow, and `mask`
+    /// (`[b, len + b]` bool) says which of the tokens in the cache and of themselves each one follows.
+    /// Gives logits `[1, b, vocab]`. Lazy.
+    pub fn forward_branches(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: &Array) -> Result<Array> {
+        let h = self.hidden(tokens, cache, Place { position, mask: Some(mask) })?;
+        self.lm_head.forward(&self.norm.forward(&h)?)
+    }
+
+    /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
+    pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
+        let place = Place { position: cache.len(), mask: None };
+        self.hidden(tokens, cache, place)?;
+        Ok(mlx_rs::transforms::eval(cache.arrays())?)
+    }
+
+    fn hidden(&self, tokens: &Array, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let mut h = self.embed_tokens.forward(tokens)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            h = layer.forward(&h, index, cache, place)?;
+        }
+        cache.advance(tokens.dim(1));
+        Ok(h)
+    }
+
+    /// An empty cache for this model.
+    pub fn new_cache(&self) -> KvCache {
+        KvCache::new(self.layers.len())
+    }
+
+    /// The type that activations have.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The sizes that bytes and operations of a forward follow from. Matrices of the layers are taken to be stored as
+    /// the first layer's gate is.
+    pub fn shape(&self) -> ModelShape {
+        let config = &self.config;
+        ModelShape {
+            layers: self.layers.len() as u64,
+            hidden: config.hidden_size as u64,
+            intermediate: config.intermediate_size as u64,
+            heads: config.num_heads as u64,
+            kv_heads: config.num_kv_heads as u64,
+            head_dim: config.head_dim as u64,
+            vocab: config.vocab_size as u64,
+            weights: self.layers[0].mlp.gate_proj.format(),
+            head: self.lm_head.format(),
+            activation_bytes: bytes_of(self.dtype),
+            kv_bytes: bytes_of(self.dtype),
+        }
+    }
+
+    /// How the weights are held, for people: `float32`, or `4-bit` with the type of the activations.
+    pub fn precision(&self) -> String {
+        let dtype = format!("{:?}", self.dtype).to_lowercase();
+        match self.layers[0].mlp.gate_proj.format() {
+            WeightFormat::Float { .. } => dtype,
+            WeightFormat::Affine { bits, group_size, .. } => format!("{bits}-bit:{group_size} {dtype}"),
+        }
+    }
+
+    /// The first `layers` layers with this model's norm and head. Shares the weights.
+    pub fn truncated(&self, layers: usize) -> Self {
+        let mut model = self.clone();
+        model.layers.truncate(layers);
+        model.config.num_layers = model.layers.len() as i32;
+        model
+    }
+
+    /// The same model with its matrices quantised; norms and biases are shared.
+    pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
+        let mut model = self.clone();
+        model.embed_tokens = model.embed_tokens.quantized(bits, group_size)?;
+        model.lm_head = if model.config.tie_word_embeddings {
+            model.embed_tokens.as_head()
+        } else {
+            model.lm_head.quantized(bits, group_size)?
+        };
+        for linear in model.layers.iter_mut().flat_map(Block::linears) {
+            *linear = linear.quantized(bits, group_size)?;
+        }
+        Ok(model)
+    }
+}
+
+fn bytes_of(dtype: Dtype) -> u64 {
+    if dtype == Dtype::Float32 { 4 } else { 2 }
+}

@@ -1,0 +1,315 @@
+//! The tensors of a checkpoint, read one by one as a model takes them, in the precision that was asked for.
+//!
+//! Every tensor is read from a file that our own code has validated, checked against the shape that the model expects,
+//! and evaluated before the next one is read, so that no more than one source lies in memory.
+
+pub use super::matrix::{Matrix, Quantization};
+
+use super::checkpoint::Checkpoint;
+use super::gguf::{self, blocks};
+use super::{memory, safetensors};
+use super::stored::{Catalogue, Encoding, Stored};
+use crate::scenario;
+use anyhow::{Context, Result, bail};
+use mlx_rs::{Array, Dtype, transforms};
+use serde_json::Value;
+use std::path::Path;
+
+/// What to change about the precision of a checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadOptions {
+    /// Everything in this float type, dequantised where it was quantised.
+    pub dtype: Option<Dtype>,
+    /// Linear layers and the embedding quantised like this, from values of `dtype` if that is given too.
+    pub quantize: Option<Quantization>,
+}
+
+impl From<scenario::Quantize> for Quantization {
+    fn from(quantize: scenario::Quantize) -> Self {
+        Quantization { bits: quantize.bits as i32, group_size: quantize.group_size as i32 }
+    }
+}
+
+impl From<scenario::Dtype> for Dtype {
+    fn from(dtype: scenario::Dtype) -> Self {
+        match dtype {
+            scenario::Dtype::Float32 => Dtype::Float32,
+            scenario::Dtype::Float16 => Dtype::Float16,
+            scenario::Dtype::Bfloat16 => Dtype::Bfloat16,
+        }
+    }
+}
+
+/// Tensors that have not been taken yet.
+#[derive(Debug)]
+pub struct Weights {
+    catalogue: Catalogue,
+    /// `quantization` of `config.json`, else null.
+    quantization: Value,
+    options: LoadOptions,
+    /// The type of everything that is no matrix; as stored if not given.
+    vector_dtype: Option<Dtype>,
+}
+
+/// Opens a checkpoint: a GGUF file, or a directory of safetensors as on the hub. Tensors are read when they are taken.
+pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)> {
+    let name = path.display();
+    let metadata = std::fs::metadata(path);
+    let is_directory = metadata.as_ref().is_ok_and(|metadata| metadata.is_dir());
+    let (checkpoint, mut catalogue) = match metadata {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(crate::usage!(
+                "{name}: no such file or directory; fetch a model with: ridgepoint fetch hf://ORGANISATION/NAME"
+            ));
+        }
+        Err(error) => return Err(error).with_context(|| format!("{name}: cannot be read")),
+        Ok(_) if is_directory => safetensors::open(path)?,
+        Ok(_) if path.extension().is_some_and(|extension| extension == "safetensors") => {
+            return Err(crate::usage!("{name}: name the directory that holds it and its config.json"));
+        }
+        Ok(_) => gguf::open(path)?,
+    };
+    // GGUF keeps vectors in float32 beside matrices of other types; on the hub all have the type that it declares.
+    let declared = if is_directory { None } else { declared_dtype(&checkpoint) };
+    if checkpoint.config["tie_word_embeddings"] == true {
+        catalogue.tensors.retain(|name, _| !name.starts_with("lm_head."));
+    }
+    super::memory::check(&catalogue, options)?;
+    let quantization = checkpoint.config.get("quantization").cloned().unwrap_or_default();
+    let vector_dtype = options.dtype.or(declared);
+    Ok((checkpoint, Weights { catalogue, quantization, options: *options, vector_dtype }))
+}
+
+/// The float type that `config.json` says the weights have.
+pub fn declared_dtype(checkpoint: &Checkpoint) -> Option<Dtype> {
+    let name = checkpoint.config.get("torch_dtype").or(checkpoint.config.get("dtype"))?;
+    Some(name.as_str()?.parse::<scenario::Dtype>().ok()?.into())
+}
+
+impl Weights {
+    /// The type that everything but quantised matrices should have; `None` where the file's own types count.
+    pub fn dtype(&self) -> Option<Dtype> {
+        self.vector_dtype
+    }
+
+    /// Whether there is a tensor of this full name, for example `model.norm.weight`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.catalogue.tensors.contains_key(name)
+    }
+
+    /// A dense tensor by its full name.
+    pub fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+        let tensor = self.remove(name, shape)?;
+        let array = self.in_context(&tensor, |weights| {
+            let matrix = weights.read(&tensor)?;
+            let array = matrix.dense(weights.vector_dtype.unwrap_or(matrix.dtype()))?;
+            array.eval()?;
+            Ok(array)
+        })?;
+        Ok(array)
+    }
+
+    /// Like [`Weights::take`]; `None` where there is no such tensor.
+    pub fn take_optional(&mut self, name: &str, shape: &[i32]) -> Result<Option<Array>> {
+        if self.contains(name) { self.take(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// The matrix `{module}.weight` of shape `[outputs, inputs]`, for example of `model.layers.0.mlp.up_proj`.
+    pub fn take_matrix(&mut self, module: &str, outputs: i32, inputs: i32) -> Result<Matrix> {
+        let name = format!("{module}.weight");
+        let quantized = self.contains(&format!("{module}.scales"));
+        let settings = if quantized { Some(self.settings(module)?) } else { None };
+        let columns = match settings {
+            None => inputs,
+            Some(Quantization { bits, group_size }) => {
+                if inputs % group_size != 0 {
+                    bail!("{}: '{module}' has rows of {inputs}, not whole groups of {group_size}", self.config_path());
+                }
+                inputs / 32 * bits
+            }
+        };
+        let tensor = self.remove(&name, &[outputs, columns])?;
+        let scales_and_biases = settings
+            .map(|Quantization { group_size, .. }| self.groups(module, &[outputs, inputs / group_size]))
+            .transpose()?;
+        self.in_context(&tensor, |weights| {
+            let matrix = match (settings, scales_and_biases) {
+                (Some(Quantization { bits, group_size }), Some((scales, biases))) => {
+                    if tensor.encoding != Encoding::U32 {
+                        bail!("it has scales but is not of type U32");
+                    }
+                    let weight = array(&weights.catalogue.read(&tensor)?, &tensor.shape, Dtype::Uint32)?;
+                    Matrix::Quantized { weight, scales, biases, group_size, bits }
+                }
+                _ => weights.read(&tensor)?,
+            };
+            let matrix = weights.in_wanted_precision(matrix)?;
+            transforms::eval(matrix.arrays())?;
+            Ok(matrix)
+        })
+    }
+
+    /// Takes any tensor that is left, matrices as such, with its full name. `None` when all are taken.
+    pub fn take_next(&mut self) -> Result<Option<(String, Matrix)>> {
+        let next = self.catalogue.tensors.iter().find(|(name, _)| !is_computed(name));
+        let Some((name, shape)) = next.map(|(name, tensor)| (name.clone(), tensor.shape.clone())) else {
+            return Ok(None);
+        };
+        let module = name.rsplit_once('.').map_or(&*name, |(module, _)| module);
+        let weight = format!("{module}.weight");
+        if self.contains(&format!("{module}.scales")) {
+            let Quantization { bits, .. } = self.settings(module)?;
+            let packed = self.catalogue.tensors.get(&weight).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+            let [outputs, words] = packed[..] else { bail!("{}: '{module}' is no matrix", self.config_path()) };
+            return Ok(Some((weight, self.take_matrix(module, outputs, words / bits * 32)?)));
+        }
+        if let ([outputs, inputs], true) = (&shape[..], name == weight) {
+            return Ok(Some((weight, self.take_matrix(module, *outputs, *inputs)?)));
+        }
+        let array = self.take(&name, &shape)?;
+        Ok(Some((name, Matrix::Dense(array))))
+    }
+
+    /// Refuses tensors that nothing took: a checkpoint of another architecture than it declares. Buffers that models
+    /// compute themselves do not count.
+    pub fn finish(self) -> Result<()> {
+        let left = self.catalogue.tensors.iter().filter(|(name, _)| !is_computed(name));
+        let left: Vec<_> = left.map(|(_, tensor)| tensor).collect();
+        mlx_rs::memory::clear_cache()?;
+        match left.as_slice() {
+            [] => Ok(()),
+            [first, ..] => bail!(
+                "{} belongs to no part of the model that the configuration describes ({} such tensors)",
+                self.catalogue.describe(first),
+                left.len()
+            ),
+        }
+    }
+
+    fn config_path(&self) -> String {
+        self.catalogue.path.join("config.json").display().to_string()
+    }
+
+    fn remove(&mut self, name: &str, shape: &[i32]) -> Result<Stored> {
+        let Some(tensor) = self.catalogue.tensors.remove(name) else {
+            bail!("{}: tensor '{name}' is missing", self.catalogue.path.display());
+        };
+        if tensor.shape != shape {
+            let tensor_name = self.catalogue.describe(&tensor);
+            bail!("{tensor_name} has shape {:?}; the configuration calls for {shape:?}", tensor.shape);
+        }
+        Ok(tensor)
+    }
+
+    /// Scales and biases of an MLX-quantised matrix.
+    fn groups(&mut self, module: &str, shape: &[i32]) -> Result<(Array, Array)> {
+        let mut take = |part: &str| {
+            let tensor = self.remove(&format!("{module}.{part}"), shape)?;
+            self.in_context(&tensor, |weights| match weights.read(&tensor)? {
+                Matrix::Dense(array) => Ok(array),
+                Matrix::Quantized { .. } => bail!("it is quantised itself"),
+            })
+        };
+        Ok((take("scales")?, take("biases")?))
+    }
+
+    fn in_context<T>(&self, tensor: &Stored, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        work(self).with_context(|| self.catalogue.describe(tensor))
+    }
+
+    fn in_wanted_precision(&self, matrix: Matrix) -> Result<Matrix> {
+        let LoadOptions { dtype, quantize } = self.options;
+        let matrix = match dtype {
+            Some(dtype) => Matrix::Dense(matrix.dense(dtype)?),
+            None => matrix,
+        };
+        match quantize {
+            Some(Quantization { bits, group_size }) => matrix.quantized(bits, group_size),
+            None => Ok(matrix),
+        }
+    }
+
+    /// A tensor as the file has it. GGUF's blocks become MLX's quantisation.
+    fn read(&self, tensor: &Stored) -> Result<Matrix> {
+        let dtype = match tensor.encoding {
+            Encoding::F32 => Dtype::Float32,
+            Encoding::F16 => Dtype::Float16,
+            Encoding::Bf16 => Dtype::Bfloat16,
+            Encoding::U32 => bail!("its type is U32; weights are of a float type unless they have scales"),
+            Encoding::Unused(kind) => bail!("its type is {kind}; only F32, F16 and BF16 are supported"),
+            Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0 => return self.read_blocks(tensor),
+        };
+        Ok(Matrix::Dense(array(&self.catalogue.read(tensor)?, &tensor.shape, dtype)?))
+    }
+
+    fn read_blocks(&self, tensor: &Stored) -> Result<Matrix> {
+        let packed = blocks::pack(tensor.encoding, &self.catalogue.read(tensor)?)?;
+        let shape_of = |values_each: i32| {
+            let mut shape = tensor.shape.clone();
+            if let Some(last) = shape.last_mut() {
+                *last /= values_each;
+            }
+            shape
+        };
+        let weight = array(bytes_of(&packed.words), &shape_of(32 / packed.bits), Dtype::Uint32)?;
+        let groups = shape_of(blocks::GROUP_SIZE);
+        let scales = array(bytes_of(&packed.scales), &groups, Dtype::Float16)?;
+        let biases = match &packed.biases {
+            blocks::Biases::Stored(patterns) => array(bytes_of(patterns), &groups, Dtype::Float16)?,
+            blocks::Biases::Scales(factor) => scales.multiply(Array::from_f32(*factor).as_dtype(Dtype::Float16)?)?,
+        };
+        Ok(Matrix::Quantized { weight, scales, biases, group_size: blocks::GROUP_SIZE, bits: packed.bits })
+    }
+
+    /// How a module of an MLX-quantised checkpoint is quantised.
+    fn settings(&self, module: &str) -> Result<Quantization> {
+        let common = &self.quantization;
+        let own = common.get(module).filter(|own| own.is_object()).unwrap_or(common);
+        let wrong = |key: &str, found: &Value| {
+            format!("{}: 'quantization.{key}' = {found} (for '{module}') is not supported", self.config_path())
+        };
+        let number = |key: &str| {
+            let value = &own[key];
+            value.as_i64().and_then(|n| i32::try_from(n).ok()).with_context(|| wrong(key, value))
+        };
+        let mode = &own["mode"];
+        if !mode.is_null() && mode != "affine" {
+            bail!("{}; only \"affine\" is", wrong("mode", mode));
+        }
+        Quantization::new(number("bits")?, number("group_size")?)
+            .with_context(|| format!("{}: 'quantization' of '{module}'", self.config_path()))
+    }
+}
+
+/// Whether a tensor is a buffer that models compute themselves, which old checkpoints have all the same.
+fn is_computed(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
+}
+
+/// Copies `bytes` into an array. Their number is checked.
+fn array(bytes: &[u8], shape: &[i32], dtype: Dtype) -> Result<Array> {
+    let item_bytes = match dtype {
+        Dtype::Float16 | Dtype::Bfloat16 => 2,
+        _ => 4,
+    };
+    let needed = shape.iter().try_fold(item_bytes, |product: usize, size| product.checked_mul(*size as usize));
+    if needed != Some(bytes.len()) {
+        bail!("{} bytes are not {dtype:?} of shape {shape:?}", bytes.len());
+    }
+    // SAFETY: MLX copies as many bytes as the shape and type need, and `bytes` has that many.
+    let array = unsafe { Array::from_raw_data(bytes.as_ptr().cast(), shape, dtype) };
+    if array.as_ptr().ctx.is_null() {
+        bail!("no memory for an array of {} bytes", bytes.len());
+    }
+    Ok(array)
+}
+
+/// The memory of plain numbers.
+fn bytes_of<T: Number>(numbers: &[T]) -> &[u8] {
+    // SAFETY: the types that implement the trait have no padding, and every byte of them is valid.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+trait Number: Copy {}
+impl Number for u16 {}
+impl Number for u32 {}

@@ -1,0 +1,107 @@
+//! The derived files, one row type each: all of them follow from the raw files.
+
+use super::wire::{Derived, Wire};
+use serde::{Deserialize, Serialize};
+
+/// `predictions.csv`: throughput predicted before any arm is timed.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PredictionRow {
+    pub drafter: String,
+    pub draft_length: u64,
+    /// Draft tokens reached over all traced prompts, and those accepted: the counts behind α.
+    pub reached: u64,
+    pub accepted: u64,
+    /// Mean chance that a reached draft token is accepted.
+    pub alpha: Option<f64>,
+    /// Committed tokens a round in the replay.
+    pub tau: f64,
+    /// Flat verification cost and i.i.d. α.
+    pub textbook_tok_per_s: Option<f64>,
+    /// Measured t(b) and i.i.d. α.
+    pub iid_tok_per_s: Option<f64>,
+    /// Measured t(b) and the exact replay of the trace.
+    pub replay_tok_per_s: Option<f64>,
+    /// Measured t(b) and a draft length chosen each round in knowledge of the match length: the bound on any rule.
+    pub oracle_tok_per_s: Option<f64>,
+}
+
+/// `arms.csv`: one draft length that was timed, on the complete tuning prompts.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ArmRow {
+    pub drafter: String,
+    pub draft_length: u64,
+    /// Complete prompts.
+    pub prompts: u64,
+    /// Σ tokens / Σ seconds.
+    pub tok_per_s: f64,
+    /// Speed-up over plain decoding with its own BCa interval; empty for plain decoding.
+    pub speedup: Option<f64>,
+    pub speedup_low: Option<f64>,
+    pub speedup_high: Option<f64>,
+    /// Holm-adjusted p-value against plain decoding.
+    pub p_holm: Option<f64>,
+    /// Simultaneous upper bound on the loss to the fastest length; empty where the data give none.
+    pub loss_bound: Option<f64>,
+    pub may_be_best: bool,
+    pub practically_best: bool,
+    pub recommended: bool,
+    pub rounds: u64,
+    pub drafted: u64,
+    pub accepted: u64,
+    /// Committed tokens, of all runs that the three counts are of.
+    pub tokens: u64,
+    /// Predicted from t(b) and the replay of the same prompts.
+    pub predicted_tok_per_s: Option<f64>,
+    /// Measured over predicted throughput, less one.
+    pub prediction_error: Option<f64>,
+}
+
+/// `decision.csv`: the draft length chosen in one regime.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DecisionRow {
+    pub machine: String,
+    pub target: String,
+    pub drafter: String,
+    pub precision: String,
+    pub context: u64,
+    pub batch: u64,
+    /// `overhead-bound`, `memory-bound` or `compute-bound`, at the chosen width.
+    pub regime: String,
+    /// The recommendation; empty where undecided.
+    pub draft_length: Option<u64>,
+    /// Draft lengths that cannot be told from the best, separated by spaces.
+    pub confidence_set: String,
+    /// Draft lengths whose loss is below the practical margin, separated by spaces.
+    pub practically_best: String,
+    /// Speed-up over plain decoding on the confirmation prompts, with its interval.
+    pub speedup_confirmed: Option<f64>,
+    pub speedup_low: Option<f64>,
+    pub speedup_high: Option<f64>,
+    /// Holm-adjusted p-value against plain decoding on the tuning prompts.
+    pub p_holm: Option<f64>,
+    /// Complete blocks that the choice rests on.
+    pub prompts: u64,
+    /// Complete blocks that the confirmation rests on.
+    pub prompts_confirm: u64,
+    /// About how many more prompts would decide; empty where decided.
+    pub more_prompts: Option<u64>,
+    pub confidence: f64,
+    pub practical_margin: f64,
+    /// Separated by ` | `.
+    pub warnings: String,
+}
+
+impl Wire for PredictionRow {
+    const FILE: &'static str = "predictions.csv";
+}
+impl Derived for PredictionRow {}
+
+impl Wire for ArmRow {
+    const FILE: &'static str = "arms.csv";
+}
+impl Derived for ArmRow {}
+
+impl Wire for DecisionRow {
+    const FILE: &'static str = "decision.csv";
+}
+impl Derived for DecisionRow {}

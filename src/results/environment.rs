@@ -1,0 +1,92 @@
+//! What a results folder belongs to.
+
+use super::SCHEMA_VERSION;
+use super::wire::write_atomically;
+use crate::scenario::Scenario;
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+const FILE: &str = "environment.json";
+
+/// `environment.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// Of all files of the folder.
+    pub schema_version: u32,
+    pub identity: Identity,
+    /// The scenario as declared before anything was measured.
+    pub scenario: Scenario,
+    /// One object for each launch: device, library versions, threads, measured ceilings, commit, time.
+    pub launches: Vec<Value>,
+}
+
+/// What every row of a folder has in common. A folder is refused for another identity.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Identity {
+    pub scenario: String,
+    pub scenario_sha256: String,
+    pub prompts_sha256: String,
+    pub machine: String,
+    pub target: String,
+    pub weights_sha256: String,
+    /// MLX's version and build; a row of another version is another experiment.
+    pub mlx: String,
+}
+
+impl Identity {
+    /// Refuses another identity, naming the first part that differs.
+    pub(super) fn check(&self, folder: &str, other: &Identity) -> Result<()> {
+        let parts = [
+            ("scenario", &self.scenario, &other.scenario),
+            ("scenario_sha256", &self.scenario_sha256, &other.scenario_sha256),
+            ("prompts_sha256", &self.prompts_sha256, &other.prompts_sha256),
+            ("machine", &self.machine, &other.machine),
+            ("target", &self.target, &other.target),
+            ("weights_sha256", &self.weights_sha256, &other.weights_sha256),
+            ("mlx", &self.mlx, &other.mlx),
+        ];
+        for (name, there, asked) in parts {
+            if there != asked {
+                bail!(
+                    "{folder}: holds other results ({name} is '{there}', this run's is '{asked}'); name another folder with --results or remove this one"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Stamp {
+    /// A new folder's stamp, before its first launch.
+    pub(super) fn new(identity: &Identity, scenario: &Scenario) -> Stamp {
+        let (identity, scenario) = (identity.clone(), scenario.clone());
+        Stamp { schema_version: SCHEMA_VERSION, identity, scenario, launches: Vec::new() }
+    }
+
+    /// A folder's stamp, if it has one. Errors name the file and the field.
+    pub fn read(folder: &Path) -> Result<Option<Stamp>> {
+        let file = folder.join(FILE);
+        let shown = file.display();
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {shown}")),
+        };
+        let stamp: Value = serde_json::from_str(&text).with_context(|| format!("{shown}: is not JSON; mend it"))?;
+        match stamp["schema_version"].as_u64() {
+            Some(version) if version == u64::from(SCHEMA_VERSION) => {}
+            Some(version) => bail!("{shown}: schema_version: {version} cannot be read here, only {SCHEMA_VERSION}"),
+            None => bail!("{shown}: schema_version: missing; this is no results folder of ridgepoint"),
+        }
+        let stamp = serde_path_to_error::deserialize(stamp);
+        stamp.map(Some).map_err(|error| anyhow::anyhow!("{shown}: {}: {}", error.path(), error.inner()))
+    }
+
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        write_atomically(&folder.join(FILE), text.as_bytes())
+    }
+}

@@ -1,0 +1,182 @@
+//! A results folder: whose it is, who may write to it, and its files.
+
+use super::environment::{Identity, Stamp};
+use super::table::Table;
+use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
+use crate::scenario::Scenario;
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+const LOCK: &str = ".lock";
+
+/// A results folder opened for writing. Other processes are kept out until it is dropped.
+#[derive(Debug)]
+pub struct ResultsDir {
+    path: PathBuf,
+    launch: u64,
+    _lock: File,
+}
+
+impl ResultsDir {
+    /// Creates or reopens a folder. `launch` describes this launch: device, library versions, threads, ceilings, time.
+    /// A folder of another identity or schema version, or one in use, is refused.
+    pub fn open(path: &Path, identity: &Identity, scenario: &Scenario, launch: Value) -> Result<ResultsDir> {
+        let shown = path.display().to_string();
+        std::fs::create_dir_all(path).with_context(|| format!("cannot create the results folder {shown}"))?;
+        let lock = lock(path)?;
+        let mut stamp = match Stamp::read(path)? {
+            Some(stamp) => {
+                stamp.identity.check(&shown, identity)?;
+                stamp
+            }
+            None if holds_results(path)? => {
+                bail!("{shown}: has CSV files but no environment.json; name another folder with --results")
+            }
+            None => Stamp::new(identity, scenario),
+        };
+        stamp.launches.push(launch);
+        stamp.write(path)?;
+        Ok(ResultsDir { path: path.to_path_buf(), launch: stamp.launches.len() as u64 - 1, _lock: lock })
+    }
+
+    /// Refuses a folder that belongs to another identity.
+    pub fn check(path: &Path, identity: &Identity) -> Result<()> {
+        match Stamp::read(path)? {
+            Some(stamp) => stamp.identity.check(&path.display().to_string(), identity),
+            None => bail!("{}: has no environment.json; name another folder with --results", path.display()),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which launch on this folder this is, from 0.
+    pub fn launch(&self) -> u64 {
+        self.launch
+    }
+
+    /// Opens a raw file for appending.
+    pub fn table<R: Raw>(&self) -> Result<Table<R>> {
+        Table::open(&self.path)
+    }
+
+    /// Writes a derived file whole.
+    pub fn write<R: Derived>(&self, rows: &[R]) -> Result<()> {
+        write_rows(&self.path.join(R::FILE), rows)
+    }
+}
+
+/// Reads a file of a results folder; no rows if it is not there.
+pub fn read<R: Wire>(folder: &Path) -> Result<Vec<R>> {
+    let path = folder.join(R::FILE);
+    if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
+}
+
+/// Holds the folder's lock file until dropped; the system releases it when a process dies.
+fn lock(path: &Path) -> Result<File> {
+    let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
+    let file = file.with_context(|| format!("cannot write to the results folder {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "{}: another ridgepoint is writing to this results folder; wait for it or name another with --results",
+            path.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn holds_results(path: &Path) -> Result<bool> {
+    let mut entries = std::fs::read_dir(path)?.filter_map(Result::ok);
+    Ok(entries.any(|entry| entry.path().extension().is_some_and(|extension| extension == "csv")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::derived::PredictionRow;
+    use super::super::rows::PromptRow;
+    use super::*;
+    use serde_json::json;
+    use std::fs;
+
+    const ENVIRONMENT: &str = "environment.json";
+
+    fn scenario() -> Scenario {
+        crate::scenario::load(Path::new("scenarios/quickstart.toml")).unwrap().scenario
+    }
+
+    fn identity() -> Identity {
+        Identity { scenario: "quick".to_string(), machine: "linux-cpu-2core".to_string(), ..Identity::default() }
+    }
+
+    #[test]
+    fn a_folder_is_resumed_by_its_own_scenario_and_counts_launches() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("machine/quick");
+        for launch in 0..3 {
+            let folder = ResultsDir::open(&path, &identity(), &scenario(), json!({ "threads": 2 })).unwrap();
+            assert_eq!(folder.launch(), launch);
+            let mut table = folder.table::<PromptRow>().unwrap();
+            table.append(PromptRow { prompt: format!("p{launch}"), ..PromptRow::default() }).unwrap();
+            assert_eq!(table.rows().len() as u64, launch + 1);
+        }
+        let stamp = Stamp::read(&path).unwrap().unwrap();
+        assert_eq!(stamp.launches, vec![json!({ "threads": 2 }); 3]);
+        assert_eq!((stamp.identity, stamp.scenario), (identity(), scenario()));
+    }
+
+    #[test]
+    fn a_folder_of_another_identity_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        drop(ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap());
+        let before = fs::read(root.path().join(ENVIRONMENT)).unwrap();
+        let other = Identity { weights_sha256: "ff".to_string(), ..identity() };
+        let error = ResultsDir::open(root.path(), &other, &scenario(), Value::Null).unwrap_err().to_string();
+        assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
+        assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_second_process_is_kept_out_until_the_first_is_done() {
+        let root = tempfile::tempdir().unwrap();
+        let first = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        let error = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        assert!(error.contains("another ridgepoint is writing"), "{error}");
+        drop(first);
+        ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+    }
+
+    #[test]
+    fn a_folder_without_or_with_a_broken_stamp_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let open = || ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        fs::write(root.path().join("runs.csv"), "x").unwrap();
+        assert!(open().contains("has CSV files but no environment.json"));
+        for (stamp, expected) in [
+            ("{", "is not JSON"),
+            ("{}", "schema_version: missing"),
+            ("{\"schema_version\": 99}", "schema_version: 99"),
+            ("{\"schema_version\": 1}", "missing field `identity`"),
+            ("{\"schema_version\": 1, \"identity\": {\"scenario\": 1}}", "identity.scenario: invalid type"),
+        ] {
+            fs::write(root.path().join(ENVIRONMENT), stamp).unwrap();
+            assert!(open().contains(expected), "{stamp}: {}", open());
+        }
+    }
+
+    #[test]
+    fn derived_files_are_written_whole_and_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), []);
+        let rows = [PredictionRow { tau: 1.0 / 3.0, alpha: Some(1e-300), ..PredictionRow::default() }];
+        folder.write(&rows).unwrap();
+        folder.write(&rows).unwrap();
+        assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), rows);
+        let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");
+    }
+}

@@ -1,0 +1,141 @@
+//! The scenario's fields, their defaults and the ranges they may take.
+
+use super::budget;
+use super::precision::{Dtype, Quantize};
+use super::range::Range;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// A scenario as declared: what is run, on what, and how the draft length is chosen. Fixed before anything is measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Names the results folder: letters, digits, `.`, `_` and `-`.
+    pub name: String,
+    /// One sentence for people.
+    #[serde(default)]
+    pub description: String,
+    pub target: Target,
+    /// Draft files, found beside the scenario or in a folder above it.
+    pub drafts: Vec<String>,
+    /// Candidate draft lengths γ; 0, plain decoding, is always among them.
+    pub draft_lengths: Range,
+    /// Widths b at which t(b) is measured besides the γ+1 that the draft lengths need.
+    #[serde(default)]
+    pub widths: Range,
+    /// The prompt set: a JSONL file.
+    pub prompts: String,
+    /// How many prompts, from the first on, the draft length is chosen on.
+    pub tune_prompts: usize,
+    /// How many prompts after those confirm it.
+    #[serde(default)]
+    pub confirm_prompts: usize,
+    /// Committed tokens a run, the same for every arm.
+    pub max_tokens: usize,
+    /// Tokens in the cache when t(b) is measured; half a run beyond the median prompt if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<usize>,
+    /// 0 is greedy.
+    #[serde(default)]
+    pub temperature: f64,
+    #[serde(default)]
+    pub seed: u64,
+    /// Confidence of every interval and set, simultaneous where there are several.
+    #[serde(default = "default_confidence")]
+    pub confidence: f64,
+    /// The loss, relative to the best arm, that does not matter in practice.
+    #[serde(default = "default_practical_margin")]
+    pub practical_margin: f64,
+    /// How many promising draft lengths of each drafter are timed, γ=0 not counted.
+    #[serde(default = "default_arms")]
+    pub arms: usize,
+    /// Time for the whole job; `--budget` replaces it.
+    #[serde(default = "default_time_budget", with = "budget")]
+    pub time_budget: Duration,
+}
+
+/// The model that decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Target {
+    /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
+    pub model: String,
+    /// The type its weights are held in; as stored if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+    /// Quantises the weights on load: `"bits"` or `"bits:group"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<Quantize>,
+}
+
+fn default_confidence() -> f64 {
+    0.95
+}
+
+fn default_practical_margin() -> f64 {
+    0.02
+}
+
+fn default_arms() -> usize {
+    4
+}
+
+fn default_time_budget() -> Duration {
+    Duration::from_secs(600)
+}
+
+/// The largest width that a forward is measured at, and so the largest draft length plus one.
+pub const MAX_WIDTH: usize = 128;
+const MAX_TOKENS: usize = 1 << 20;
+const MAX_PROMPTS: usize = 100_000;
+
+impl Scenario {
+    /// Checks every field's range and adds γ=0. Errors are (field, message).
+    pub(super) fn validate(mut self) -> Result<Scenario, (&'static str, String)> {
+        if !is_file_name(&self.name) {
+            return Err(("name", format!("'{}' must be 1 to 64 letters, digits, '.', '_' or '-'", self.name)));
+        }
+        if self.target.model.trim().is_empty() {
+            return Err(("target.model", "is empty; name a checkpoint".to_string()));
+        }
+        if self.drafts.is_empty() {
+            return Err(("drafts", "is empty; list at least one draft file".to_string()));
+        }
+        self.draft_lengths = self.draft_lengths.with(0);
+        let longest = *self.draft_lengths.values().last().expect("0 is there");
+        within("draft_lengths", longest, 1, MAX_WIDTH - 1)?;
+        for &width in self.widths.values() {
+            within("widths", width, 1, MAX_WIDTH)?;
+        }
+        within("tune_prompts", self.tune_prompts, 3, MAX_PROMPTS)?;
+        within("confirm_prompts", self.confirm_prompts, 0, MAX_PROMPTS)?;
+        within("max_tokens", self.max_tokens, 2, MAX_TOKENS)?;
+        if let Some(context) = self.context {
+            within("context", context, 0, MAX_TOKENS)?;
+        }
+        within("arms", self.arms, 1, MAX_WIDTH - 1)?;
+        within("temperature", self.temperature, 0.0, 10.0)?;
+        within("confidence", self.confidence, 0.5, 0.9999)?;
+        within("practical_margin", self.practical_margin, 0.0, 0.5)?;
+        Ok(self)
+    }
+}
+
+fn within<T: PartialOrd + std::fmt::Display>(
+    field: &'static str,
+    value: T,
+    low: T,
+    high: T,
+) -> Result<(), (&'static str, String)> {
+    if value >= low && value <= high {
+        return Ok(());
+    }
+    Err((field, format!("must be {low} to {high}, got {value}")))
+}
+
+/// Whether a name may be that of a folder: 1 to 64 letters, digits, `.`, `_` and `-`, not starting with a dot.
+pub fn is_file_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        && !name.starts_with('.')
+}
