@@ -3,7 +3,6 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, one line to [`build`], and a TOML under `drafts/`.
 
-
 pub mod lookup;
 pub mod model;
 
@@ -29,10 +28,7 @@ pub fn build(
     let name = file.display();
     Ok(match spec {
         DraftSpec::Model(draft) => {
-            let options = LoadOptions {
-                dtype: draft.dtype.map(Into::into),
-                quantize: draft.quantize.map(Into::into),
-            };
+            let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize.map(Into::into) };
             let path = find(&draft.path)?;
             let model = LanguageModel::load(&path, &options)?;
             if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
@@ -60,9 +56,7 @@ pub fn build(
             }
             Box::new(model::ModelDrafter::new(target.transformer.truncated(draft.layers)))
         }
-        DraftSpec::PromptLookup(draft) => {
-            Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?)
-        }
+        DraftSpec::PromptLookup(draft) => Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?),
     })
 }
 

@@ -1,9 +1,9 @@
 //! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, or its first layers.
 
 use super::{Drafter, Proposal};
-use crate::decode::{choose, prefill};
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::{Sampling, draw};
+use crate::decode::{choose, prefill};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use crate::roofline::ModelShape;
@@ -59,8 +59,7 @@ impl Drafter for ModelDrafter {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let probabilities =
-            if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
+        let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
         Ok(Some(Proposal { tokens: concatenate(&tokens, 0)?, probabilities }))
     }
 

@@ -7,8 +7,8 @@ use super::weights::Weights;
 use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
-use mlx_rs::ops::sigmoid;
 use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::sigmoid;
 use mlx_rs::{Array, Dtype};
 
 /// Which positions of a forward need logits.
@@ -47,16 +47,14 @@ impl Attention {
     fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
         let (hidden, heads, kv) =
             (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let mut linear = |part: &str, outputs, inputs, bias| {
-            Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, bias)
-        };
+        let mut linear =
+            |part: &str, outputs, inputs, bias| Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, bias);
         let q_proj = linear("q_proj", heads, hidden, config.qkv_bias)?;
         let k_proj = linear("k_proj", kv, hidden, config.qkv_bias)?;
         let v_proj = linear("v_proj", kv, hidden, config.qkv_bias)?;
         let o_proj = linear("o_proj", hidden, heads, config.output_bias)?;
-        let mut norm = |part: &str| {
-            RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps)
-        };
+        let mut norm =
+            |part: &str| RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps);
         let head_norms = if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None };
         let (num_heads, num_kv_heads, head_dim) = (config.num_heads, config.num_kv_heads, config.head_dim);
         let rope = rope.clone();

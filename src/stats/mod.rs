@@ -8,6 +8,8 @@
 pub mod anytime;
 pub mod blocks;
 pub mod bootstrap;
+pub mod change_points;
+pub mod cost_model;
 pub mod decision;
 pub mod equivalence;
 pub mod error;
