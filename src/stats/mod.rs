@@ -14,6 +14,7 @@ pub mod decision;
 pub mod equivalence;
 pub mod error;
 pub mod friedman;
+pub mod iid;
 pub mod max_t;
 pub mod mcs;
 pub mod multiple;
