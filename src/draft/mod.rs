@@ -8,6 +8,7 @@ pub mod model;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
+use crate::measure::trace::{self, Match};
 use crate::model::language_model::LanguageModel;
 use crate::model::tokenizer::Mismatch;
 use crate::model::weights::LoadOptions;
@@ -87,6 +88,12 @@ pub trait Drafter {
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;
+
+    /// What it proposes at each of `positions` positions of the decided `text` from `first` on, and how far that matches.
+    /// `text` must reach `draft_length` tokens beyond the last position, so that no match is cut short.
+    fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
+        trace::one_by_one(self, text, first, positions, draft_length)
+    }
 
     /// The sizes of the model that it runs, one forward for each token it proposes; none if it runs none.
     fn shape(&self) -> Option<ModelShape> {

@@ -4,6 +4,8 @@ use super::{Drafter, Proposal};
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::{Sampling, draw};
 use crate::decode::{choose, prefill};
+use crate::measure::model_trace;
+use crate::measure::trace::Match;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use crate::roofline::ModelShape;
@@ -66,6 +68,10 @@ impl Drafter for ModelDrafter {
     fn settle(&mut self, committed: &[u32]) -> Result<()> {
         self.cache.truncate(self.cache.len().min(committed.len() as i32 - 1));
         Ok(())
+    }
+
+    fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
+        model_trace::matches(&self.model, text, first, positions, draft_length)
     }
 
     fn shape(&self) -> Option<ModelShape> {

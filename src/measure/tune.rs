@@ -3,7 +3,6 @@
 
 use super::cost::{ForwardTimer, proposal};
 use super::runs::{Drafters, block, first_divergence, logit_margin, run_arm};
-use super::trace::trace;
 use crate::analysis::{Arm, Derived, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
@@ -219,9 +218,8 @@ impl Tuner<'_> {
         let tokens = self.scenario.max_tokens as f64;
         let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
         let arms = (self.scenario.arms * self.drafters.len()) as f64;
-        let trace_s =
-            plain_s + tokens * self.drafters.len() as f64 * of(Role::Drafter, Mode::Sync, self.longest() as u64);
-        let tune_s = trace_s + plain_s * (2.0 + arms);
+        // Tracing decodes the text once; what the drafters read of it is little beside that.
+        let tune_s = plain_s * (3.0 + arms);
         let confirm_s = plain_s * (2.0 + self.drafters.len() as f64);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
@@ -258,7 +256,7 @@ impl Tuner<'_> {
                         text.insert([&tokens[..], &more].concat())
                     }
                 };
-                let matches = trace(drafter.as_mut(), text, tokens.len(), positions, longest)?;
+                let matches = drafter.matches(text, tokens.len(), positions, longest)?;
                 let rows = matches.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: row.prompt.clone(),
                     category: row.category.clone(),

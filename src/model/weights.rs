@@ -7,8 +7,8 @@ pub use super::matrix::{Matrix, Quantization};
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
+use super::safetensors;
 use super::stored::{Catalogue, Encoding, Stored};
-use super::{memory, safetensors};
 use crate::scenario;
 use anyhow::{Context, Result, bail};
 use mlx_rs::{Array, Dtype, transforms};

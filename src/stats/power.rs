@@ -78,7 +78,7 @@ fn fewest(least: usize, enough: impl Fn(usize) -> Result<bool>) -> Result<usize>
             let allowed = "large enough to be seen within a million prompts";
             return Err(StatsError::Parameter { name: "difference over spread", value: 0.0, allowed });
         }
-        high = 2 * high;
+        high *= 2;
     }
     let mut low = (high / 2).max(least - 1);
     while high - low > 1 {
