@@ -226,8 +226,8 @@ mod tests {
     fn bad_curves_are_refused() {
         let refused = |widths: &[usize], samples: &[Vec<f64>]| change_points(widths, samples, 0.95, 0.05).unwrap_err();
         let two = vec![1.0, 1.1];
-        assert!(matches!(refused(&[1, 2], &[two.clone()]), StatsError::Length { .. }));
-        assert!(matches!(refused(&[1], &[two.clone()]), StatsError::TooFew { .. }));
+        assert!(matches!(refused(&[1, 2], std::slice::from_ref(&two)), StatsError::Length { .. }));
+        assert!(matches!(refused(&[1], std::slice::from_ref(&two)), StatsError::TooFew { .. }));
         assert!(matches!(refused(&[2, 2], &[two.clone(), two.clone()]), StatsError::Duplicate { .. }));
         let error = refused(&[1, 2], &[two.clone(), vec![1.0]]);
         assert!(error.to_string().starts_with("seconds at width 2"), "{error}");
