@@ -178,8 +178,9 @@ fn aligned(mut table: Table) -> String {
 }
 
 fn per_cent(value: Option<Simulated>) -> String {
-    let text = |found: Simulated| format!("{:.1} ± {:.1} %", 100.0 * found.value, 100.0 * found.standard_error);
-    value.map_or_else(String::new, text)
+    let Some(found) = value else { return String::new() };
+    let error = found.standard_error.map_or(String::new(), |error| format!(" ± {:.1}", 100.0 * error));
+    format!("{:.1}{error} %", 100.0 * found.value)
 }
 
 fn method(outcome: &Outcome) -> String {
@@ -196,17 +197,17 @@ struct CalibrationRow {
     false_positive: Option<f64>,
     false_positive_se: Option<f64>,
     best_excluded: f64,
-    best_excluded_se: f64,
+    best_excluded_se: Option<f64>,
     bound_broken: f64,
-    bound_broken_se: f64,
+    bound_broken_se: Option<f64>,
     interval_coverage: Option<f64>,
     interval_coverage_se: Option<f64>,
     set_size: f64,
-    set_size_se: f64,
+    set_size_se: Option<f64>,
     undecided: f64,
-    undecided_se: f64,
+    undecided_se: Option<f64>,
     beyond_margin: f64,
-    beyond_margin_se: f64,
+    beyond_margin_se: Option<f64>,
     regret: Option<f64>,
     regret_se: Option<f64>,
 }
@@ -220,13 +221,13 @@ impl From<&Outcome> for CalibrationRow {
             method: method(outcome),
             runs: outcome.runs,
             false_positive: outcome.false_positive.map(value),
-            false_positive_se: outcome.false_positive.map(se),
+            false_positive_se: outcome.false_positive.and_then(se),
             best_excluded: outcome.best_excluded.value,
             best_excluded_se: outcome.best_excluded.standard_error,
             bound_broken: outcome.bound_broken.value,
             bound_broken_se: outcome.bound_broken.standard_error,
             interval_coverage: outcome.coverage.map(value),
-            interval_coverage_se: outcome.coverage.map(se),
+            interval_coverage_se: outcome.coverage.and_then(se),
             set_size: outcome.set_size.value,
             set_size_se: outcome.set_size.standard_error,
             undecided: outcome.undecided.value,
@@ -234,7 +235,7 @@ impl From<&Outcome> for CalibrationRow {
             beyond_margin: outcome.beyond_margin.value,
             beyond_margin_se: outcome.beyond_margin.standard_error,
             regret: outcome.regret.map(value),
-            regret_se: outcome.regret.map(se),
+            regret_se: outcome.regret.and_then(se),
         }
     }
 }
@@ -247,13 +248,13 @@ struct RaceRow {
     looks: usize,
     runs: usize,
     timed_share: f64,
-    timed_share_se: f64,
+    timed_share_se: Option<f64>,
     best_dropped: f64,
-    best_dropped_se: f64,
+    best_dropped_se: Option<f64>,
     undecided: f64,
-    undecided_se: f64,
+    undecided_se: Option<f64>,
     beyond_margin: f64,
-    beyond_margin_se: f64,
+    beyond_margin_se: Option<f64>,
     regret: Option<f64>,
     regret_se: Option<f64>,
 }
@@ -274,7 +275,7 @@ impl From<&RaceOutcome> for RaceRow {
             beyond_margin: race.beyond_margin.value,
             beyond_margin_se: race.beyond_margin.standard_error,
             regret: race.regret.map(|found| found.value),
-            regret_se: race.regret.map(|found| found.standard_error),
+            regret_se: race.regret.and_then(|found| found.standard_error),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::machine::{Noise, Order};
 use super::study::Study;
 use crate::stats::selection::Method;
+use crate::stats::sequential::usual_looks;
 
 /// What all situations share.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,10 +53,13 @@ pub fn studies(plan: &Plan) -> Vec<Study> {
     studies
 }
 
-/// Races to the largest number of prompts, looks at an eighth, a quarter and half of it.
+/// Races to the largest number of prompts with the usual looks.
 pub fn races(plan: &Plan) -> Vec<(Study, Vec<usize>)> {
     let Some(&prompts) = plan.prompts.iter().max() else { return Vec::new() };
-    let looks: Vec<usize> = [8, 4, 2].iter().map(|part| prompts / part).filter(|&look| look >= 2).collect();
+    let looks = usual_looks(prompts);
+    if looks.is_empty() {
+        return Vec::new();
+    }
     let race = |(truth, costs): (&str, Vec<f64>)| {
         (study(plan, format!("{truth}, drifting"), &costs, prompts, DRIFTING, Order::Interleaved, None), looks.clone())
     };

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::Bench;
 use super::study::{Simulated, Study, check, input_for};
-use crate::stats::error::Result;
+use crate::stats::error::{Result, check_length};
 use crate::stats::sequential::{Look, Race};
 
 /// What happened over the races of one study. Rates are shares of the races.
@@ -27,17 +27,17 @@ pub struct RaceOutcome {
     pub regret: Option<Simulated>,
 }
 
-/// Races all arms of a study with looks after `looks` prompts; the last look is at the study's number of prompts.
+/// Races all arms of a study with looks after `looks` prompts, of which the last is the study's number of prompts.
 pub fn run_race(study: &Study, looks: &[usize]) -> Result<RaceOutcome> {
     check(study)?;
-    let looks = [looks, &[study.prompts]].concat();
+    check_length("prompts of the last look", study.prompts, looks.last().copied().unwrap_or(0))?;
     let fastest = study.costs.iter().copied().fold(f64::INFINITY, f64::min);
     let loss = |length: u32| study.costs[length as usize] / fastest - 1.0;
     let share = |happened: bool| f64::from(u8::from(happened));
     let (mut timed, mut dropped, mut undecided) = (Vec::new(), Vec::new(), Vec::new());
     let (mut beyond, mut regret) = (Vec::new(), Vec::new());
     for run in 0..study.runs {
-        let (cells, last) = race_once(study, &looks, study.seed.wrapping_add(run as u64))?;
+        let (cells, last) = race_once(study, looks, study.seed.wrapping_add(run as u64))?;
         timed.push(cells as f64 / (study.prompts * study.costs.len()) as f64);
         dropped.push(share(!last.running.iter().any(|&length| loss(length) == 0.0)));
         undecided.push(share(last.decision.recommended.is_none()));
@@ -101,9 +101,9 @@ mod tests {
             resamples: 20,
             seed: 1,
         };
-        let outcome = run_race(&study, &[10, 20, 30]).unwrap();
+        let outcome = run_race(&study, &[10, 20, 30, 60]).unwrap();
         assert!(outcome.timed.value < 0.35 && outcome.undecided.value == 0.0, "{outcome:?}");
         assert_eq!((outcome.best_dropped.value, outcome.beyond_margin.value), (0.0, 0.0));
-        assert!(run_race(&study, &[60]).is_err());
+        assert!(run_race(&study, &[10, 20]).is_err() && run_race(&study, &[20, 10, 60]).is_err());
     }
 }

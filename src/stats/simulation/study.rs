@@ -35,14 +35,14 @@ pub struct Study {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Simulated {
     pub value: f64,
-    pub standard_error: f64,
+    /// None where a single run contributed.
+    pub standard_error: Option<f64>,
 }
 
 impl Simulated {
     /// None where there is nothing to average.
     pub(super) fn mean(values: &[f64]) -> Option<Self> {
-        let standard_error =
-            if values.len() > 1 { (variance_of(values) / values.len() as f64).sqrt() } else { f64::NAN };
+        let standard_error = (values.len() > 1).then(|| (variance_of(values) / values.len() as f64).sqrt());
         (!values.is_empty()).then(|| Simulated { value: mean_of(values), standard_error })
     }
 }
