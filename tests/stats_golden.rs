@@ -1,11 +1,14 @@
 //! Statistics against scipy, statsmodels, arch and scikit-posthocs: `scripts/oracle/stats.py` made the expected values.
 
+use ridgepoint::stats::blocks::Blocks;
 use ridgepoint::stats::bootstrap::{bca_interval, ratio_of_sums};
 use ridgepoint::stats::max_t::max_t_draws;
+use ridgepoint::stats::mcs::model_confidence_set_from;
 use ridgepoint::stats::paired::{SignedRankMethod, paired_t, signed_rank, signed_rank_by};
+use ridgepoint::stats::power::paired_t_power;
 use ridgepoint::stats::sign_flip::sign_flip;
 use ridgepoint::stats::summary::{self, MedianInterval};
-use ridgepoint::stats::{equivalence, friedman, multiple};
+use ridgepoint::stats::{equivalence, friedman, multiple, validity};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -234,5 +237,95 @@ fn sign_flips_over_all_vectors() {
     }
     for case in cases::<Case>("sign_flip") {
         close(&case.name, sign_flip(&case.differences, 1 << 12, 0).unwrap(), case.p);
+    }
+}
+
+#[test]
+fn model_confidence_set() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        blocks: Vec<Vec<f64>>,
+        resamples: Vec<Vec<usize>>,
+        p: Vec<f64>,
+    }
+    for case in cases::<Case>("mcs") {
+        let found = model_confidence_set_from(&Blocks::from_seconds(&case.blocks).unwrap(), &case.resamples);
+        found.iter().zip(&case.p).for_each(|(found, expected)| close(&case.name, *found, *expected));
+    }
+}
+
+#[test]
+fn trend_autocorrelation_and_outlier_scores() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        times: Vec<f64>,
+        values: Vec<f64>,
+        slope: f64,
+        slope_se: f64,
+        slope_p: f64,
+        lag_1: f64,
+        lag_1_p: f64,
+        z_scores: Vec<f64>,
+    }
+    for case in cases::<Case>("series") {
+        let trend = validity::trend(&case.times, &case.values).unwrap();
+        close(&case.name, trend.slope, case.slope);
+        close(&case.name, trend.standard_error, case.slope_se);
+        close(&case.name, trend.p, case.slope_p);
+        let series = validity::autocorrelation(&case.values).unwrap();
+        close(&case.name, series.lag_1, case.lag_1);
+        close(&case.name, series.p, case.lag_1_p);
+        let scores = validity::modified_z_scores(&case.values).unwrap();
+        scores.iter().zip(&case.z_scores).for_each(|(found, expected)| close(&case.name, *found, *expected));
+    }
+}
+
+#[test]
+fn variance_by_level() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        shape: Vec<usize>,
+        values: Vec<f64>,
+        components: Vec<f64>,
+    }
+    for case in cases::<Case>("nested") {
+        let found = validity::variance_by_level(&case.values, &case.shape).unwrap();
+        assert_eq!(found.len(), case.components.len());
+        found.iter().zip(&case.components).for_each(|(found, expected)| close(&case.name, *found, *expected));
+    }
+}
+
+#[test]
+fn power_of_the_paired_t_test() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        prompts: usize,
+        effect: f64,
+        alpha: f64,
+        power: f64,
+    }
+    for case in cases::<Case>("power") {
+        close(&case.name, paired_t_power(case.prompts, case.effect, case.alpha).unwrap(), case.power);
+    }
+}
+
+#[test]
+fn signed_ranks_of_all_pairs_with_holm() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        blocks: Vec<Vec<f64>>,
+        p: Vec<Vec<f64>>,
+    }
+    for case in cases::<Case>("wilcoxon_holm") {
+        let blocks = Blocks::from_seconds(&case.blocks).unwrap();
+        let pairs: Vec<(usize, usize)> = (0..blocks.arms()).flat_map(|a| (0..a).map(move |b| (a, b))).collect();
+        let p_of = |&(a, b): &(usize, usize)| signed_rank(&blocks.arm(a), &blocks.arm(b)).unwrap().p;
+        let adjusted = multiple::holm(&pairs.iter().map(p_of).collect::<Vec<_>>()).unwrap();
+        pairs.iter().zip(adjusted).for_each(|(&(a, b), found)| close(&case.name, found, case.p[a][b]));
     }
 }

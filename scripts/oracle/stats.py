@@ -2,17 +2,26 @@
 
 Needs the packages pinned in scripts/oracle/requirements-stats.txt. Run from the repository root:
     python scripts/oracle/stats.py
-It rewrites tests/golden/stats/*.json; each file names the versions that made it.
+It rewrites tests/golden/stats/*.json; each file names the versions that made it. Names of goldens as arguments make only those.
 """
 
 import json
 import pathlib
+import sys
 from importlib.metadata import version
 
 import numpy as np
+import pandas as pd
+import scikit_posthocs
+from arch.bootstrap import MCS
 from scipy import optimize, stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+from statsmodels.stats.diagnostic import acorr_ljungbox
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
+from statsmodels.tsa.stattools import acf
 
 OUT = pathlib.Path("tests/golden/stats")
 MADE_WITH = {name: version(name) for name in ["numpy", "scipy", "statsmodels", "arch", "scikit-posthocs"]}
@@ -193,7 +202,76 @@ def sign_flips():
     write("sign_flip", cases)
 
 
+def model_confidence_set():
+    """arch's MCS, method R; its resampled indices are written down."""
+    rng = np.random.default_rng(18)
+    cases = []
+    for n, k, block, reps in [(12, 3, 1, 200), (30, 5, 3, 150), (40, 17, 4, 100)]:
+        losses = rng.lognormal(0, 0.2, (n, 1)) * (1 + rng.normal(0, 0.05, (n, k))) * np.linspace(1, 1.1, k)
+        mcs = MCS(losses, size=0.05, reps=reps, block_size=block, method="R", bootstrap="circular", seed=19)
+        mcs.compute()
+        p = mcs.pvalues["Pvalue"]
+        cases.append({"name": f"{n} x {k}", "blocks": [floats(row) for row in losses], "resamples": [i.tolist() for i in mcs._bootstrap_indices],
+                      "p": [float(p.loc[arm]) for arm in range(k)]})
+    write("mcs", cases)
+
+
+def validity():
+    rng = np.random.default_rng(20)
+    cases = []
+    for n in [4, 9, 60]:
+        t = np.sort(rng.uniform(0, 10, n))
+        x = 1 + 0.02 * t + rng.normal(0, 0.05, n)
+        x[n // 2] += 1
+        line = stats.linregress(t, x)
+        box = acorr_ljungbox(x, lags=[1])
+        cases.append({"name": f"series {n}", "times": floats(t), "values": floats(x), "slope": float(line.slope), "slope_se": float(line.stderr),
+                      "slope_p": float(line.pvalue), "lag_1": float(acf(x, nlags=1)[1]), "lag_1_p": float(box["lb_pvalue"].iloc[0]),
+                      "z_scores": floats(0.6745 * (x - np.median(x)) / stats.median_abs_deviation(x))})
+    write("series", cases)
+    cases = []
+    for shape in [(5, 8), (3, 6, 4), (4, 2, 3, 5)]:
+        effects = 0
+        for depth in range(1, len(shape) + 1):
+            effects = effects + rng.normal(0, 0.5 + depth, shape[:depth]).reshape(shape[:depth] + (1,) * (len(shape) - depth))
+        x = np.broadcast_to(effects, shape)
+        names = [f"l{i}" for i in range(len(shape) - 1)]
+        frame = pd.DataFrame({name: np.indices(shape)[i].ravel() for i, name in enumerate(names)} | {"x": x.ravel()})
+        # Sequential sums of squares of the nested model give the mean squares; expected mean squares give the components.
+        nested = [":".join(f"C({name})" for name in names[: i + 1]) for i in range(len(names))]
+        table = anova_lm(ols("x ~ " + " + ".join(nested), frame).fit(), typ=1)
+        squares = floats(table["sum_sq"] / table["df"])
+        below = [int(np.prod(shape[i + 1 :])) for i in range(len(names))]
+        components = [max((squares[i] - squares[i + 1]) / below[i], 0.0) for i in range(len(names))] + [squares[-1]]
+        cases.append({"name": str(shape), "shape": list(shape), "values": floats(x), "components": components})
+    write("nested", cases)
+
+
+def power():
+    solver = TTestPower()
+    grid = [(n, effect, alpha) for n in [2, 3, 8, 24, 100, 500] for effect in [0.1, 0.5, 1.5] for alpha in [0.05, 0.05 / 16]]
+    powers = [float(solver.power(effect, n, alpha, alternative="two-sided")) for n, effect, alpha in grid]
+    # scipy's noncentral t has no value for a few far corners.
+    cases = [{"name": f"{n} {effect} {alpha}", "prompts": n, "effect": effect, "alpha": alpha, "power": value}
+             for (n, effect, alpha), value in zip(grid, powers) if np.isfinite(value)]
+    write("power", cases)
+
+
+def wilcoxon_holm():
+    """All pairs of arms by signed ranks, Holm-adjusted, by scikit-posthocs."""
+    rng = np.random.default_rng(21)
+    cases = []
+    for n, k in [(8, 3), (20, 5)]:
+        x = rng.lognormal(0, 0.2, (n, 1)) * (1 + rng.normal(0, 0.1, (n, k))) * np.linspace(1, 1.2, k)
+        long = pd.DataFrame({"seconds": x.ravel(), "arm": np.tile(np.arange(k), n)}).sort_values("arm", kind="stable")
+        p = scikit_posthocs.posthoc_wilcoxon(long, val_col="seconds", group_col="arm", p_adjust="holm").to_numpy()
+        cases.append({"name": f"{n} x {k}", "blocks": [floats(row) for row in x], "p": [floats(row) for row in p]})
+    write("wilcoxon_holm", cases)
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    for make in [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips]:
-        make()
+    makers = [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips, model_confidence_set, validity, power, wilcoxon_holm]
+    for make in makers:
+        if not sys.argv[1:] or make.__name__ in sys.argv[1:]:
+            make()

@@ -1,5 +1,8 @@
 //! How many prompts does it take? Planning before a run, from a pilot or from declared spread.
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{ChiSquared, Distribution, StandardNormal};
 use statrs::distribution::{ContinuousCDF, Normal};
 use statrs::function::gamma::ln_gamma;
 
@@ -38,9 +41,9 @@ pub fn prompts_to_detect(difference: f64, sd: f64, comparisons: usize, confidenc
     fewest(2, |prompts| Ok(paired_t_power(prompts, difference / sd, alpha)? >= power))
 }
 
-/// Fewest prompts with which the fastest of `arms` arms, all others being equal to it, is shown to lose less than `margin`
-/// with about chance `power` against any one rival: critical value of the largest of equally correlated t statistics plus
-/// the normal quantile of `power`, in standard errors, is at most the margin.
+/// Fewest prompts with which some arm is shown to lose less than `margin` to the fastest with chance `power`, where all of
+/// `arms` arms are equally fast (the hardest case): by Monte Carlo over the estimates, which are taken to be equally
+/// correlated with a common spread. `sd` is as in [`prompts_to_detect`].
 pub fn prompts_to_decide(margin: f64, sd: f64, arms: usize, confidence: f64, power: f64, seed: u64) -> Result<usize> {
     check_confidence(confidence)?;
     check_between("margin", margin, 0.0, f64::INFINITY, "above 0, for example 0.02")?;
@@ -49,14 +52,30 @@ pub fn prompts_to_decide(margin: f64, sd: f64, arms: usize, confidence: f64, pow
     if arms < 2 {
         return Err(StatsError::TooFew { what: "arms".into(), needed: 2, found: arms });
     }
+    fewest(5, |prompts| Ok(chance_to_decide(margin / sd, prompts, arms, confidence, seed) >= power))
+}
+
+/// Chance that the arm that comes out fastest is shown to be within `margin` (in standard deviations of a difference).
+fn chance_to_decide(margin: f64, prompts: usize, arms: usize, confidence: f64, seed: u64) -> f64 {
     const DRAWS: usize = 20_000;
+    let freedom = (prompts - 1) as f64;
     let independent: Vec<f64> = (0..arms * arms).map(|at| f64::from(u8::from(at % (arms + 1) == 0))).collect();
-    let assurance = Normal::standard().inverse_cdf(power);
-    fewest(5, |prompts| {
-        let mut draws = max_t_draws(&independent, arms, (prompts - 1) as f64, DRAWS, seed).swap_remove(0);
-        let critical = upper_quantile(&mut draws, confidence);
-        Ok((critical + assurance) * sd / (prompts as f64).sqrt() <= margin)
-    })
+    let mut maxima = max_t_draws(&independent, arms, freedom, DRAWS, seed).swap_remove(0);
+    let critical = upper_quantile(&mut maxima, confidence);
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let denominator = ChiSquared::new(freedom).expect("two prompts or more");
+    let decided = (0..DRAWS).filter(|_| {
+        let (mut first, mut second) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..arms {
+            let estimate: f64 = StandardNormal.sample(&mut rng);
+            second = second.min(estimate.max(first));
+            first = first.min(estimate);
+        }
+        let lead = (second - first) / 2f64.sqrt();
+        let spread = (denominator.sample(&mut rng) / freedom).sqrt();
+        (critical * spread - lead) / (prompts as f64).sqrt() < margin
+    });
+    decided.count() as f64 / DRAWS as f64
 }
 
 /// Standard deviations over prompts of the relative difference between the pilot's fastest arm and each other arm, in the
@@ -91,7 +110,8 @@ fn fewest(least: usize, enough: impl Fn(usize) -> Result<bool>) -> Result<usize>
 /// P(T > limit) for a noncentral t: the normal tail averaged over the chi distribution of the denominator, by Simpson's
 /// rule over the range that holds all but rounding of its mass.
 fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
-    const STEPS: usize = 2_000;
+    // The tail falls off within 1 / limit.
+    let steps = 2_000 * (limit / 4.0).ceil().clamp(1.0, 100.0) as usize;
     let normal = Normal::standard();
     let reach = 9.0 / (2.0 * freedom).sqrt();
     let (from, to) = ((1.0 - reach).max(0.0), 1.0 + reach.max(1.0));
@@ -103,9 +123,9 @@ fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
         let density = (log_constant + (freedom - 1.0) * s.ln() - 0.5 * freedom * s * s).exp();
         density * normal.sf(limit * s - shift)
     };
-    let step = (to - from) / STEPS as f64;
+    let step = (to - from) / steps as f64;
     let weight = |i: usize| {
-        if i == 0 || i == STEPS {
+        if i == 0 || i == steps {
             1.0
         } else if i % 2 == 1 {
             4.0
@@ -113,7 +133,7 @@ fn noncentral_t_above(limit: f64, freedom: f64, shift: f64) -> f64 {
             2.0
         }
     };
-    (0..=STEPS).map(|i| weight(i) * integrand(from + i as f64 * step)).sum::<f64>() * step / 3.0
+    (0..=steps).map(|i| weight(i) * integrand(from + i as f64 * step)).sum::<f64>() * step / 3.0
 }
 
 #[cfg(test)]

@@ -30,6 +30,16 @@ pub struct Look {
     pub finished: bool,
 }
 
+/// Looks for a race of up to `prompts` prompts: after about 12, 20, 32 and 50 % of them and at the end. In simulation
+/// (`ridgepoint simulate`) these time least.
+pub fn usual_looks(prompts: usize) -> Vec<usize> {
+    let mut looks: Vec<usize> =
+        [0.12, 0.2, 0.32, 0.5, 1.0].map(|share| (share * prompts as f64).round() as usize).into();
+    looks.retain(|&look| look >= 5);
+    looks.dedup();
+    looks
+}
+
 impl Race {
     /// `looks`: prompts after which to look, ascending; declared before the run. Plain decoding (length 0) is never dropped:
     /// every speed-up is against it.
@@ -114,6 +124,13 @@ mod tests {
         assert!((second.decision.confidence - (1.0 - 0.05 / 3.0)).abs() < 1e-12);
         assert_eq!(race.next_look(), None);
         assert!(race.look(&input(&[0, 2], 40)).is_err());
+    }
+
+    #[test]
+    fn usual_looks_leave_out_those_that_could_exclude_nothing() {
+        assert_eq!(usual_looks(100), [12, 20, 32, 50, 100]);
+        assert_eq!(usual_looks(24), [5, 8, 12, 24]);
+        assert_eq!(usual_looks(4), Vec::<usize>::new());
     }
 
     #[test]

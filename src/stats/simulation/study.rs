@@ -1,64 +1,12 @@
-//! Calibration by simulation: does the decision keep its promises on data whose truth is known?
-//!
-//! Timings are made in the order in which they would be taken, so that drift and autocorrelation hit the arms as they do
-//! in a real run; then the real [`decide`] answers, and the answers are counted.
+//! One study: many simulated runs of one situation, each answered by the real [`decide`], and the answers counted.
 
-use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, Normal, StandardNormal, StudentT};
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Decision, Input, decide};
-use super::error::{Result, StatsError, check_between, check_positive};
-use super::selection::Method;
-use super::summary::{mean_of, variance_of};
-
-/// In which order the cells are timed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Randomised complete blocks: all arms on a prompt in random order, then the next prompt.
-    Interleaved,
-    /// All prompts of one arm, then the next arm: the order that drift deceives.
-    ByArm,
-}
-
-/// What disturbs the timings. All sizes are relative to the true time of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Noise {
-    /// Standard deviation of the logarithm of a prompt's length.
-    pub prompt_sd: f64,
-    /// Standard deviation of what one arm gains or loses on one prompt.
-    pub interaction_sd: f64,
-    /// Standard deviation of a single timing.
-    pub timing_sd: f64,
-    /// Correlation of neighbouring timings, from 0 to below 1.
-    pub autocorrelation: f64,
-    /// Slow-down from the first to the last timing (0.06 is 6 %).
-    pub drift: f64,
-    /// Degrees of freedom of t-distributed timing noise, above 2; none is normal.
-    pub tail_freedom: Option<f64>,
-    /// Chance that a timing is hit by a hiccup.
-    pub hiccup_chance: f64,
-    /// What a hiccup adds.
-    pub hiccup_size: f64,
-}
-
-impl Noise {
-    /// Independent normal noise as of a quiet machine.
-    pub const QUIET: Noise = Noise {
-        prompt_sd: 0.4,
-        interaction_sd: 0.02,
-        timing_sd: 0.02,
-        autocorrelation: 0.0,
-        drift: 0.0,
-        tail_freedom: None,
-        hiccup_chance: 0.0,
-        hiccup_size: 0.0,
-    };
-}
+use super::machine::{Bench, Noise, Order};
+use crate::stats::decision::{Decision, Input, decide};
+use crate::stats::error::{Result, StatsError, check_between, check_positive};
+use crate::stats::selection::Method;
+use crate::stats::summary::{mean_of, variance_of};
 
 /// One simulated situation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,13 +35,14 @@ pub struct Study {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Simulated {
     pub value: f64,
-    pub standard_error: f64,
+    /// None where a single run contributed.
+    pub standard_error: Option<f64>,
 }
 
 impl Simulated {
-    fn mean(values: &[f64]) -> Option<Self> {
-        let standard_error =
-            if values.len() > 1 { (variance_of(values) / values.len() as f64).sqrt() } else { f64::NAN };
+    /// None where there is nothing to average.
+    pub(super) fn mean(values: &[f64]) -> Option<Self> {
+        let standard_error = (values.len() > 1).then(|| (variance_of(values) / values.len() as f64).sqrt());
         (!values.is_empty()).then(|| Simulated { value: mean_of(values), standard_error })
     }
 }
@@ -103,6 +52,7 @@ impl Simulated {
 pub struct Outcome {
     pub name: String,
     pub prompts: usize,
+    pub method: Method,
     pub runs: usize,
     /// Any arm that truly equals plain decoding was found different from it (Holm). None where no arm equals it.
     pub false_positive: Option<Simulated>,
@@ -110,7 +60,7 @@ pub struct Outcome {
     pub best_excluded: Simulated,
     /// Some arm's true loss was above its bound.
     pub bound_broken: Simulated,
-    /// Share of the speed-up intervals that held the true speed-up; none where no interval was given.
+    /// Share of the speed-up intervals that held the true speed-up, a run's intervals averaged; none where none was given.
     pub coverage: Option<Simulated>,
     /// Size of the confidence set.
     pub set_size: Simulated,
@@ -125,16 +75,18 @@ pub struct Outcome {
 /// Runs a study: simulates, decides and counts.
 pub fn run(study: &Study) -> Result<Outcome> {
     check(study)?;
+    let lengths: Vec<u32> = (0..study.costs.len() as u32).collect();
     let mut tally = Tally::default();
     for run in 0..study.runs {
         let seed = study.seed.wrapping_add(run as u64);
-        let decision = decide(&input(study, simulate(study, seed), seed))?;
+        let decision = decide(&input_for(study, &lengths, Bench::new(study, seed).full_grid(), seed))?;
         tally.count(study, &decision);
     }
     let expected = |values: &[f64]| Simulated::mean(values).expect("at least one run");
     Ok(Outcome {
         name: study.name.clone(),
         prompts: study.prompts,
+        method: study.method.unwrap_or(Method::for_prompts(study.prompts)),
         runs: study.runs,
         false_positive: Simulated::mean(&tally.false_positive),
         best_excluded: expected(&tally.best_excluded),
@@ -147,7 +99,7 @@ pub fn run(study: &Study) -> Result<Outcome> {
     })
 }
 
-fn check(study: &Study) -> Result<()> {
+pub(super) fn check(study: &Study) -> Result<()> {
     check_positive("true costs", &study.costs, 2)?;
     for (name, count, needed) in [("prompts", study.prompts, 2), ("runs", study.runs, 2)] {
         if count < needed {
@@ -170,10 +122,11 @@ fn check(study: &Study) -> Result<()> {
     check_between("tail_freedom", freedom, 2.0, f64::INFINITY, "above 2, for example 3")
 }
 
-fn input(study: &Study, seconds: Vec<Vec<f64>>, seed: u64) -> Input {
+/// What is handed to the decision for some of the study's arms.
+pub(super) fn input_for(study: &Study, draft_lengths: &[u32], seconds: Vec<Vec<f64>>, seed: u64) -> Input {
     Input {
-        draft_lengths: (0..study.costs.len() as u32).collect(),
-        tokens: vec![vec![1; study.costs.len()]; study.prompts],
+        draft_lengths: draft_lengths.to_vec(),
+        tokens: vec![vec![1; draft_lengths.len()]; seconds.len()],
         seconds,
         confidence: study.confidence,
         margin: study.margin,
@@ -184,68 +137,7 @@ fn input(study: &Study, seconds: Vec<Vec<f64>>, seed: u64) -> Input {
     }
 }
 
-/// One simulated experiment: `seconds[prompt][arm]`.
-pub fn simulate(study: &Study, seed: u64) -> Vec<Vec<f64>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let arms = study.costs.len();
-    let prompt_length = Normal::new(0.0, study.noise.prompt_sd).expect("checked");
-    let lengths: Vec<f64> = (0..study.prompts).map(|_| f64::exp(prompt_length.sample(&mut rng))).collect();
-    let schedule = schedule(study, &mut rng);
-    let mut disturbances = Disturbances::new(&study.noise, schedule.len());
-    let mut seconds = vec![vec![0.0; arms]; study.prompts];
-    for (prompt, arm) in schedule {
-        let interaction: f64 = StandardNormal.sample(&mut rng);
-        let factor = (1.0 + study.noise.interaction_sd * interaction) * (1.0 + disturbances.next(&mut rng));
-        // A timing is positive, whatever the noise.
-        seconds[prompt][arm] = lengths[prompt] * study.costs[arm] * factor.max(0.05);
-    }
-    seconds
-}
-
-/// The cells (prompt, arm) in the order in which they are timed.
-fn schedule(study: &Study, rng: &mut ChaCha8Rng) -> Vec<(usize, usize)> {
-    let mut arms: Vec<usize> = (0..study.costs.len()).collect();
-    match study.order {
-        Order::ByArm => arms.iter().flat_map(|&arm| (0..study.prompts).map(move |prompt| (prompt, arm))).collect(),
-        Order::Interleaved => (0..study.prompts)
-            .flat_map(|prompt| {
-                arms.shuffle(rng);
-                arms.iter().map(|&arm| (prompt, arm)).collect::<Vec<_>>()
-            })
-            .collect(),
-    }
-}
-
-/// Relative disturbances of successive timings.
-struct Disturbances<'a> {
-    noise: &'a Noise,
-    timings: usize,
-    taken: usize,
-    previous: f64,
-}
-
-impl<'a> Disturbances<'a> {
-    fn new(noise: &'a Noise, timings: usize) -> Self {
-        Disturbances { noise, timings, taken: 0, previous: 0.0 }
-    }
-
-    fn next(&mut self, rng: &mut ChaCha8Rng) -> f64 {
-        let innovation = match self.noise.tail_freedom {
-            // Scaled to unit variance.
-            Some(freedom) => StudentT::new(freedom).expect("checked").sample(rng) * ((freedom - 2.0) / freedom).sqrt(),
-            None => StandardNormal.sample(rng),
-        };
-        let correlation = self.noise.autocorrelation;
-        let fresh = if self.taken == 0 { 1.0 } else { (1.0 - correlation * correlation).sqrt() };
-        self.previous = correlation * self.previous + fresh * innovation;
-        let elapsed = self.taken as f64 / (self.timings - 1) as f64;
-        self.taken += 1;
-        let hiccup = if rng.random_bool(self.noise.hiccup_chance.min(1.0)) { self.noise.hiccup_size } else { 0.0 };
-        self.noise.timing_sd * self.previous + self.noise.drift * elapsed + hiccup
-    }
-}
-
-/// One entry a run (for intervals, one an interval).
+/// One entry a run.
 #[derive(Default)]
 struct Tally {
     false_positive: Vec<f64>,
@@ -273,11 +165,16 @@ impl Tally {
         self.best_excluded.push(share(!decision.confidence_set.iter().any(|&length| loss(length) == 0.0)));
         let broken = |(&length, bound): (&u32, &Option<f64>)| bound.is_some_and(|bound| loss(length) > bound + 1e-12);
         self.bound_broken.push(share(decision.loss_bound.iter().any(broken)));
-        for arm in &decision.versus_plain {
-            let truth = plain / study.costs[arm.draft_length as usize];
-            if let (Some(low), Some(high)) = (arm.low, arm.high) {
-                self.covered.push(share(low <= truth && truth <= high));
-            }
+        let covered: Vec<f64> = decision
+            .versus_plain
+            .iter()
+            .filter_map(|arm| {
+                let truth = plain / study.costs[arm.draft_length as usize];
+                Some(share(arm.low? <= truth && truth <= arm.high?))
+            })
+            .collect();
+        if !covered.is_empty() {
+            self.covered.push(mean_of(&covered));
         }
         self.set_size.push(decision.confidence_set.len() as f64);
         self.undecided.push(share(decision.recommended.is_none()));

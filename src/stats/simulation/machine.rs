@@ -1,0 +1,128 @@
+//! A machine that is made up: timings of arms on prompts, with the disturbances of a real one, in the order taken.
+
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal, StandardNormal, StudentT};
+use serde::{Deserialize, Serialize};
+
+use super::study::Study;
+
+/// In which order the cells are timed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// Randomised complete blocks: all arms on a prompt in random order, then the next prompt.
+    Interleaved,
+    /// All prompts of one arm, then the next arm: the order that drift deceives.
+    ByArm,
+}
+
+/// What disturbs the timings. All sizes are relative to the true time of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Noise {
+    /// Standard deviation of the logarithm of a prompt's length.
+    pub prompt_sd: f64,
+    /// Standard deviation of what one arm gains or loses on one prompt.
+    pub interaction_sd: f64,
+    /// Standard deviation of a single timing.
+    pub timing_sd: f64,
+    /// Correlation of neighbouring timings, from 0 to below 1.
+    pub autocorrelation: f64,
+    /// Slow-down from the first to the last timing (0.06 is 6 %).
+    pub drift: f64,
+    /// Degrees of freedom of t-distributed timing noise, above 2; none is normal.
+    pub tail_freedom: Option<f64>,
+    /// Chance that a timing is hit by a hiccup.
+    pub hiccup_chance: f64,
+    /// What a hiccup adds.
+    pub hiccup_size: f64,
+}
+
+impl Noise {
+    /// Independent normal noise as of a quiet machine.
+    pub const QUIET: Noise = Noise {
+        prompt_sd: 0.4,
+        interaction_sd: 0.02,
+        timing_sd: 0.02,
+        autocorrelation: 0.0,
+        drift: 0.0,
+        tail_freedom: None,
+        hiccup_chance: 0.0,
+        hiccup_size: 0.0,
+    };
+}
+
+/// The machine at work: it remembers how much it has timed, for drift and autocorrelation.
+pub struct Bench<'a> {
+    study: &'a Study,
+    rng: ChaCha8Rng,
+    /// Relative length of each prompt.
+    lengths: Vec<f64>,
+    /// Timings that a full grid takes: drift reaches its full size there.
+    timings: usize,
+    taken: usize,
+    previous: f64,
+}
+
+impl<'a> Bench<'a> {
+    /// A machine for a study that was checked.
+    pub(super) fn new(study: &'a Study, seed: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let length = Normal::new(0.0, study.noise.prompt_sd).expect("checked");
+        let lengths = (0..study.prompts).map(|_| f64::exp(length.sample(&mut rng))).collect();
+        Bench { study, rng, lengths, timings: study.prompts * study.costs.len(), taken: 0, previous: 0.0 }
+    }
+
+    /// All cells of the study in its order: `seconds[prompt][arm]`.
+    pub fn full_grid(&mut self) -> Vec<Vec<f64>> {
+        let (prompts, arms) = (self.study.prompts, self.study.costs.len());
+        let all: Vec<usize> = (0..arms).collect();
+        match self.study.order {
+            Order::Interleaved => (0..prompts).map(|prompt| self.block(prompt, &all)).collect(),
+            Order::ByArm => {
+                let mut seconds = vec![vec![0.0; arms]; prompts];
+                for arm in 0..arms {
+                    seconds.iter_mut().enumerate().for_each(|(prompt, row)| row[arm] = self.time(prompt, arm));
+                }
+                seconds
+            }
+        }
+    }
+
+    /// Some arms on one prompt, timed in random order; seconds in the order of `arms`.
+    pub fn block(&mut self, prompt: usize, arms: &[usize]) -> Vec<f64> {
+        let mut order: Vec<usize> = (0..arms.len()).collect();
+        order.shuffle(&mut self.rng);
+        let mut seconds = vec![0.0; arms.len()];
+        order.into_iter().for_each(|place| seconds[place] = self.time(prompt, arms[place]));
+        seconds
+    }
+
+    fn time(&mut self, prompt: usize, arm: usize) -> f64 {
+        let interaction: f64 = StandardNormal.sample(&mut self.rng);
+        let factor = (1.0 + self.study.noise.interaction_sd * interaction) * (1.0 + self.disturbance());
+        // A timing is positive, whatever the noise.
+        self.lengths[prompt] * self.study.costs[arm] * factor.max(0.05)
+    }
+
+    fn disturbance(&mut self) -> f64 {
+        let noise = &self.study.noise;
+        let innovation = match noise.tail_freedom {
+            // Scaled to unit variance.
+            Some(freedom) => {
+                let t = StudentT::new(freedom).expect("checked");
+                t.sample(&mut self.rng) * ((freedom - 2.0) / freedom).sqrt()
+            }
+            None => StandardNormal.sample(&mut self.rng),
+        };
+        let correlation = noise.autocorrelation;
+        let fresh = if self.taken == 0 { 1.0 } else { (1.0 - correlation * correlation).sqrt() };
+        self.previous = correlation * self.previous + fresh * innovation;
+        let elapsed = self.taken as f64 / (self.timings - 1) as f64;
+        self.taken += 1;
+        let hiccup = if self.rng.random_bool(noise.hiccup_chance.min(1.0)) { noise.hiccup_size } else { 0.0 };
+        noise.timing_sd * self.previous + noise.drift * elapsed + hiccup
+    }
+}
