@@ -8,8 +8,8 @@ use crate::results::{
     ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
 };
 use crate::roofline::{Ceilings, Regime, RegimePoint};
-use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// All that follows from a folder's raw files.
@@ -59,6 +59,7 @@ pub fn derive(folder: &Path) -> Result<Derived> {
         None => Vec::new(),
     };
     let runs: Vec<RunRow> = read(folder)?;
+    check_clock(&runs)?;
     let drafters: BTreeSet<&str> =
         runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
     let source = Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, traced: &traced };
@@ -82,6 +83,23 @@ impl Derived {
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
         write_rows(&folder.join("decision.csv"), &rows)
     }
+}
+
+/// Refuses runs whose start lies before that of the run before them in the same launch.
+fn check_clock(runs: &[RunRow]) -> Result<()> {
+    let mut latest: BTreeMap<u64, f64> = BTreeMap::new();
+    for (place, run) in runs.iter().enumerate() {
+        let before = latest.insert(run.launch, run.started_s);
+        if let Some(before) = before.filter(|before| *before > run.started_s) {
+            bail!(
+                "runs.csv: line {}: started_s: {} s comes after {before} s in launch {}; the clock went backwards",
+                place + 2,
+                run.started_s,
+                run.launch
+            );
+        }
+    }
+    Ok(())
 }
 
 fn folder_warnings(costs: &[CostRow], runs: &[RunRow]) -> Vec<String> {
@@ -143,7 +161,8 @@ impl Source<'_> {
         let decision = &choice.decision;
         let confirmed = choice.confirmation.as_ref();
         let notable = choice.notable_length();
-        let regime = decision.recommended.and_then(|length| self.regime(u64::from(length) + 1));
+        let length = decision.recommended.map(u64::from).or(notable);
+        let regime = length.and_then(|length| self.regime(length + 1));
         let spoken_of = notable.and_then(|length| choice.versus_plain(length));
         DecisionRow {
             machine: self.stamp.identity.machine.clone(),
