@@ -19,10 +19,10 @@ fn mlx_calls_us_and_rows_are_bit_equal_at_every_width() {
     let uniform = |shape: &[i32]| random::uniform::<_, f32>(-1.0, 1.0, shape, None).unwrap();
     let (rows, weights) = (uniform(&[ROWS, 576]), uniform(&[1536, 576]));
     let before = blas::served();
-    let wide = bits(&rows.matmul(&weights.t()).unwrap());
+    let wide = bits(&rows.matmul(weights.t()).unwrap());
     assert!(blas::served() > before, "libmlx.so did not call the exported cblas_sgemm");
     for width in (1..=32).chain([33, 48, 64, 100]) {
-        let narrow = bits(&rows.try_index(..width).unwrap().matmul(&weights.t()).unwrap());
+        let narrow = bits(&rows.try_index(..width).unwrap().matmul(weights.t()).unwrap());
         assert!(narrow == wide[..narrow.len()], "rows differ at width {width}");
     }
 }

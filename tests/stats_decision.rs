@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use ridgepoint::stats::StatsError;
 use ridgepoint::stats::decision::{Decision, Input, Verdict, decide};
+use ridgepoint::stats::selection::Method;
 
 /// Prompts of very different length, arms with the given true costs, and relative noise in each cell.
 fn measured(costs: &[f64], prompts: usize, noise: f64, seed: u64) -> Input {
@@ -188,4 +189,19 @@ proptest! {
             prop_assert!(decision.confidence_set.contains(&decision.observed_best));
         }
     }
+}
+
+#[test]
+fn an_anytime_answer_is_wider_and_silent_below_ten_prompts() {
+    let with = |method, prompts| {
+        decide(&Input { method, ..measured(&[1.0, 0.9, 0.7, 0.698, 0.75], prompts, 0.01, 3) }).unwrap()
+    };
+    let (once, anytime) = (with(None, 40), with(Some(Method::AnyTime), 40));
+    assert_eq!(anytime.recommended, once.recommended);
+    assert!(once.loss_bound.iter().all(|(length, bound)| bound <= &anytime.loss_bound[length]));
+    let width = |decision: &Decision| decision.versus_plain[1].high.unwrap() - decision.versus_plain[1].low.unwrap();
+    assert!(width(&once) < width(&anytime) && width(&anytime) < 3.0 * width(&once));
+    let silent = with(Some(Method::AnyTime), 9);
+    assert_eq!((silent.confidence_set.len(), silent.recommended), (5, None));
+    assert!(silent.versus_plain[0].low.is_none() && silent.versus_plain[0].p_holm == 1.0);
 }

@@ -195,7 +195,8 @@ fn bca_interval_of_a_ratio_of_sums() {
         let mut replicates: Vec<f64> = case.resamples.iter().map(|chosen| ratio(chosen)).collect();
         let leave_one_out: Vec<f64> =
             all.iter().map(|out| ratio(&all.iter().copied().filter(|i| i != out).collect::<Vec<_>>())).collect();
-        let (low, high) = bca_interval(case.estimate, &mut replicates, &leave_one_out, case.confidence).unwrap();
+        let (low, high) =
+            bca_interval(case.estimate, &mut replicates, &leave_one_out, (1.0 - case.confidence) / 2.0).unwrap();
         close(&case.name, low, case.low);
         close(&case.name, high, case.high);
     }

@@ -28,7 +28,7 @@ SMOLLM2 = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 NOW = datetime.datetime(2024, 2, 9, 17, 5, 3)
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 PUBLISHED = ["Qwen-Qwen2.5-7B-Instruct", "Qwen-QwQ-32B", "Qwen-Qwen3-0.6B", "Qwen3-Coder", "HuggingFaceTB-SmolLM3-3B",
-             "mistralai-Mistral-Nemo-Instruct-2407", "Mistral-Small-3.2-24B-Instruct-2506"]
+             "mistralai-Mistral-Nemo-Instruct-2407"]
 
 LLAMA3 = """{{- bos_token }}
 {%- if not date_string is defined %}

@@ -1,5 +1,6 @@
 """The texts that tokenizers are compared on: code, digits, white space, scripts, emoji, control and special tokens."""
 import random
+import unicodedata
 
 PROSE = r"""The quick brown fox jumps over the lazy dog.
 It's what they'd said: we're late, I'll go, you've won, he's not, I'm done, don't!
@@ -182,6 +183,7 @@ def texts():
     blocks = [PROSE, CODE, DIGITS, SCRIPTS, SYMBOLS, SPECIAL]
     everything = [""] + [line for block in blocks for line in lines(block)]
     everything += ["  " + line for line in lines(PROSE)[:6]] + [line + " " for line in lines(CODE)[:6]]
+    everything += [unicodedata.normalize("NFD", line) for line in lines(SCRIPTS)]
     everything += white_space() + control() + mixtures(240)
     unique = list(dict.fromkeys(everything))
     assert len(unique) >= 500, len(unique)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Writes tests/golden/tokenizer/: token ids of more than 500 texts, by tokenizers other than ours.
 
+    scripts/fetch-model
     python3 -m venv VENV && VENV/bin/pip install -r scripts/oracle/requirements-tokenizer.txt
-    VENV/bin/python scripts/oracle/tokenizer.py [models/SmolLM2-135M-Instruct.Q4_1.gguf]
+    npm pack @node-llama-cpp/linux-x64@3.22.1 && tar xzf node-llama-cpp-linux-x64-3.22.1.tgz
+    VENV/bin/python scripts/oracle/tokenizer.py package/bins/linux-x64
 
   texts.json            the texts
   smollm2.json          SmolLM2: the file's pieces and merges in the `tokenizers` library, with the steps of the published
@@ -10,6 +12,7 @@
   FAMILY/               small tokenizers built as the families' published ones are, and their ids by transformers
   gguf.json             small vocabularies as GGUF metadata, and their ids by llama.cpp and the `tokenizers` library
 
+Where llama.cpp differs, the index of the text is noted: it does not compose characters (NFC) as Qwen's tokenizer does.
 The `tokenizers` library of Python matches regular expressions with Oniguruma, ours with fancy-regex.
 """
 import ctypes
@@ -17,10 +20,10 @@ import json
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import gguf
-import llama_cpp
 import tokenizers
 import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -33,7 +36,8 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests/golden/tokenizer"
 SMOLLM2 = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 VERSIONS = {"tokenizers": tokenizers.__version__, "transformers": transformers.__version__,
-            "llama-cpp-python": llama_cpp.__version__, "gguf": gguf.__version__ if hasattr(gguf, "__version__") else "0.19.0"}
+            "gguf": version("gguf"), "node-llama-cpp": "3.22.1"}
+FAMILIES = ["qwen", "llama3", "mistral-nemo", "llama2", "mistral"]
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 TEXTS = texts()
 
@@ -50,27 +54,47 @@ def write(path, content):
     path.write_text("{" + ",\n".join(fields) + "}\n", encoding="utf-8")
 
 
+class ModelParameters(ctypes.Structure):
+    """llama.cpp's llama_model_params, of which only vocab_only matters here."""
+    _fields_ = [("devices", ctypes.c_void_p * 2), ("numbers", ctypes.c_int32 * 5), ("pointers", ctypes.c_void_p * 4),
+                ("vocab_only", ctypes.c_bool), ("flags", ctypes.c_bool * 5)]
+
+
 class LlamaCpp:
     """llama.cpp's tokenizer of a GGUF file, read without its tensors."""
+    library = None
+
+    @classmethod
+    def open(cls, folder):
+        for name in ("libggml-base.so", "libggml.v0.5.0.so"):
+            ctypes.CDLL(folder / name, mode=ctypes.RTLD_GLOBAL)
+        cls.library = ctypes.CDLL(folder / "libllama.v0.5.0.so")
+        cls.library.llama_model_default_params.restype = ModelParameters
+        cls.library.llama_model_load_from_file.argtypes = [ctypes.c_char_p, ModelParameters]
+        cls.library.llama_model_load_from_file.restype = ctypes.c_void_p
+        cls.library.llama_model_get_vocab.argtypes = [ctypes.c_void_p]
+        cls.library.llama_model_get_vocab.restype = ctypes.c_void_p
+        cls.library.llama_tokenize.argtypes = [
+            ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_void_p, ctypes.c_int32, ctypes.c_bool, ctypes.c_bool]
+        cls.library.llama_log_set(SILENT, None)
 
     def __init__(self, path):
-        llama_cpp.llama_log_set(SILENT, ctypes.c_void_p(0))
-        parameters = llama_cpp.llama_model_default_params()
+        parameters = self.library.llama_model_default_params()
+        assert list(parameters.flags) == [False, True, False, False, False], "another layout of llama_model_params"
         parameters.vocab_only = True
-        self.model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
-        assert self.model, path
-        self.vocabulary = llama_cpp.llama_model_get_vocab(self.model)
+        model = self.library.llama_model_load_from_file(str(path).encode(), parameters)
+        assert model, path
+        self.vocabulary = self.library.llama_model_get_vocab(model)
 
     def ids(self, text, add_special=False):
         data = text.encode()
-        room = len(data) + 16
-        tokens = (llama_cpp.llama_token * room)()
-        count = llama_cpp.llama_tokenize(self.vocabulary, data, len(data), tokens, room, add_special, True)
+        tokens = (ctypes.c_int32 * (len(data) + 16))()
+        count = self.library.llama_tokenize(self.vocabulary, data, len(data), tokens, len(tokens), add_special, True)
         assert count >= 0
         return list(tokens[:count])
 
 
-SILENT = llama_cpp.llama_log_callback(lambda level, text, data: None)
+SILENT = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(lambda level, text, data: None)
 
 
 def byte_level(vocabulary, merges, split, normalizer=None, ignore_merges=False):
@@ -96,26 +120,26 @@ def add_tokens(tokenizer, tokens, types):
 DIGITS = [pre_tokenizers.Digits(individual_digits=True)]
 
 
-def smollm2(path):
-    fields = gguf.GGUFReader(path).fields
+def smollm2():
+    fields = gguf.GGUFReader(SMOLLM2).fields
     tokens, types = fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.token_type"].contents()
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"].contents()]
     tokenizer = byte_level({token: id for id, token in enumerate(tokens)}, merges, DIGITS)
     add_tokens(tokenizer, tokens, types)
-    peer = LlamaCpp(path)
+    peer = LlamaCpp(SMOLLM2)
     ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
     differ = [i for i, text in enumerate(TEXTS) if peer.ids(text) != ids[i]]
     print(f"smollm2: {len(differ)} of {len(ids)} texts differ between tokenizers and llama.cpp", differ[:10])
-    write(GOLDEN / "smollm2.json", {"made_with": VERSIONS, "llama_cpp_differs": differ, "ids": ids,
+    write(GOLDEN / "smollm2.json", {"made_with": VERSIONS, "every": 1, "llama_cpp_differs": differ, "ids": ids,
                                     "decoded": decoded(tokenizer, ids)})
 
 
-def decoded(tokenizer, ids):
+def decoded(tokenizer, ids, texts=TEXTS):
     """[index, text, text without special tokens] where decoding does not give the text back."""
     rows = []
     for i, row in enumerate(ids):
         whole, skipped = tokenizer.decode(row, skip_special_tokens=False), tokenizer.decode(row)
-        if (whole, skipped) != (TEXTS[i], TEXTS[i]):
+        if (whole, skipped) != (texts[i], texts[i]):
             rows.append([i, whole, skipped])
     return rows
 
@@ -147,9 +171,12 @@ def sentence_piece_vocabulary():
     types = [UNKNOWN, CONTROL, CONTROL] + [BYTE] * 256 + [NORMAL] * (len(pieces) + len(singles))
     scores = [0.0] * 259 + [float(-i) for i in range(len(pieces) + len(singles))]
     ids = {token: id for id, token in enumerate(tokens)}
-    # Each way to cut a piece in two is a merge of that piece's rank.
-    cuts = [(piece[:i], piece[i:]) for piece in pieces for i in range(1, len(piece))]
-    return tokens, types, scores, [cut for cut in cuts if cut[0] in ids and cut[1] in ids]
+    # As in published files: each way to cut a piece in two is a merge of that piece's rank, in the order of ids.
+    merges = []
+    for piece in pieces:
+        cuts = [(piece[:i], piece[i:]) for i in range(1, len(piece)) if piece[:i] in ids and piece[i:] in ids]
+        merges += sorted(cuts, key=lambda cut: (ids[cut[0]], ids[cut[1]]))
+    return tokens, types, scores, merges
 
 
 def sentence_piece(tokens, types, merges, metaspace):
@@ -171,8 +198,8 @@ def with_bos(tokenizer, bos):
     return tokenizer
 
 
-def family(name, tokenizer, config):
-    """Saves the tokenizer as a checkpoint has it, and the ids that transformers reads off it."""
+def family(name, tokenizer, config, every=1):
+    """Saves the tokenizer as a checkpoint has it, and the ids that transformers reads off it for every n-th text."""
     folder = GOLDEN / name
     folder.mkdir(parents=True)
     compact = json.dumps(json.loads(tokenizer.to_str()), ensure_ascii=False, separators=(",", ":"))
@@ -180,10 +207,11 @@ def family(name, tokenizer, config):
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **config}
     (folder / "tokenizer_config.json").write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     loaded = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    ids = [loaded.encode(text, add_special_tokens=False) for text in TEXTS]
-    framed = [loaded.encode(text) for text in TEXTS[:20]]
-    write(folder / "ids.json", {"made_with": VERSIONS, "ids": ids, "framed": framed,
-                                "decoded": decoded(loaded.backend_tokenizer, ids)})
+    texts = TEXTS[::every]
+    ids = [loaded.encode(text, add_special_tokens=False) for text in texts]
+    framed = [loaded.encode(text) for text in texts[:20]]
+    write(folder / "ids.json", {"made_with": VERSIONS, "every": every, "ids": ids, "framed": framed,
+                                "decoded": decoded(loaded.backend_tokenizer, ids, texts)})
     print(f"{name}: {tokenizer.get_vocab_size()} pieces, {sum(map(len, ids))} tokens")
 
 
@@ -208,9 +236,10 @@ def families():
 
     tokens, types, _, merges = sentence_piece_vocabulary()
     ends = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-    family("llama2", with_bos(sentence_piece(tokens, types, merges, False), "<s>"), ends)
-    # Its tokenizer.json frames nothing; the flags of its configuration do.
-    family("mistral", sentence_piece(tokens, types, merges, True), {**ends, "add_bos_token": True, "add_eos_token": True})
+    family("llama2", with_bos(sentence_piece(tokens, types, merges, False), "<s>"), ends, every=3)
+    # Its tokenizer.json frames nothing, which its configuration contradicts.
+    family("mistral", sentence_piece(tokens, types, merges, True), {**ends, "add_bos_token": True, "add_eos_token": True},
+           every=3)
 
 
 def gguf_file(path, model, pre, tokens, types, merges=None, scores=None):
@@ -246,7 +275,8 @@ def gguf_metadata():
         "tekken": byte_level(ids, merges, _TEKKEN_SPLIT, ignore_merges=True),
         "default": sentence_piece(pieces, kinds, spm_merges, False),
     }
-    content = {"made_with": VERSIONS, "byte_level": {"tokens": tokens, "types": types, "merges": [" ".join(m) for m in merges]},
+    texts = TEXTS[::4]
+    content = {"made_with": VERSIONS, "every": 4, "byte_level": {"tokens": tokens, "types": types, "merges": [" ".join(m) for m in merges]},
                "sentence_piece": {"tokens": pieces, "types": kinds, "scores": scores}}
     for pre, tokenizer in cases.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -257,23 +287,22 @@ def gguf_metadata():
                 add_tokens(tokenizer, tokens, types)
                 gguf_file(path, "gpt2", pre, tokens, types, merges=merges)
             peer = LlamaCpp(path)
-        rows = [tokenizer.encode(text, add_special_tokens=False).ids for text in TEXTS]
-        differ = [i for i, text in enumerate(TEXTS) if peer.ids(text) != rows[i]]
-        first = [peer.ids(text, add_special=True)[:1] == [1] for text in TEXTS[1:2]]
-        print(f"gguf {pre}: {len(differ)} texts differ between tokenizers and llama.cpp; begins with <s>: {first[0]}")
-        for i in differ[:6]:
-            print("   ", repr(TEXTS[i])[:80], rows[i][:12], peer.ids(TEXTS[i])[:12])
+        rows = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        differ = [i for i, text in enumerate(texts) if peer.ids(text) != rows[i]]
+        begins_with_bos = peer.ids("x", add_special=True)[0] == 1
+        print(f"gguf {pre}: {len(differ)} texts differ between tokenizers and llama.cpp {[texts[i] for i in differ[:3]]}")
         content[pre] = rows
         content[f"{pre}_llama_cpp_differs"] = differ
-        content[f"{pre}_begins_with_bos"] = first[0]
+        content[f"{pre}_begins_with_bos"] = begins_with_bos
     write(GOLDEN / "gguf.json", content)
 
 
 def main():
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else SMOLLM2
-    shutil.rmtree(GOLDEN, ignore_errors=True)
+    LlamaCpp.open(Path(sys.argv[1]))
+    for name in FAMILIES:
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
     write(GOLDEN / "texts.json", {"texts": TEXTS})
-    smollm2(path)
+    smollm2()
     families()
     gguf_metadata()
 

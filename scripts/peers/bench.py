@@ -52,12 +52,12 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     if (busy := os.getloadavg()[0]) > 0.5:
         warn(f"other programs keep {busy:.1f} cores busy; end them for numbers that can be cited")
-    raw = take_pairs(tasks, prompts, args)
+    with (folder / "peers_raw.csv").open("w", newline="") as raw:
+        take_pairs(tasks, prompts, args, raw)
     rows = [row for task in tasks for row in summarise(task)]
     if "round-overhead" in args.tasks:
         rows += round_overhead.compare(args, prompts)
-    write_csv(folder / "peers_raw.csv", RAW, raw)
-    write_csv(folder / "peers.csv", COLUMNS, rows)
+    write_summary(folder / "peers.csv", rows)
     show(rows, folder)
 
 
@@ -114,8 +114,10 @@ def make_tasks(args):
     return tasks
 
 
-def take_pairs(tasks, prompts, args):
-    raw = []
+def take_pairs(tasks, prompts, args, raw):
+    """Runs every pair; each process is a row of `raw`, flushed as soon as its pair is complete."""
+    writer = csv.DictWriter(raw, RAW, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
     for pair, prompt in enumerate(prompts):
         for task in tasks:
             progress(f"pair {pair + 1} of {args.pairs}: {task.peer}, {task.name}")
@@ -124,10 +126,10 @@ def take_pairs(tasks, prompts, args):
             check(task, prompt, runs)
             task.pairs.append(runs)
             for place, side in enumerate(sides):
-                raw.append({"peer": task.peer, "task": task.name, "side": side, "pair": pair, "place": place,
-                            "prompt": prompt["name"], **runs[side], "tokens": len(runs[side]["tokens"])})
+                writer.writerow({"peer": task.peer, "task": task.name, "side": side, "pair": pair, "place": place,
+                                 "prompt": prompt["name"], **runs[side], "tokens": len(runs[side]["tokens"])})
+            raw.flush()
     progress("")
-    return raw
 
 
 def run(command, prompt, max_tokens):
@@ -181,10 +183,10 @@ def summarise(task):
         yield row("peak resident memory", "MB", lambda run: run["peak_resident_bytes"] / 1e6, False)
 
 
-def write_csv(path, columns, rows):
+def write_summary(path, rows):
     partial = path.with_name(path.name + ".partial")
     with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore", lineterminator="\n")
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     partial.rename(path)

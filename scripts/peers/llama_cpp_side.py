@@ -37,8 +37,7 @@ def main():
 def decode(model, prompt, max_tokens):
     """Greedy decoding with llama.cpp's own sampler, straight on its C interface."""
     sampler = llama_cpp.llama_sampler_init_greedy()
-    model.reset()
-    model._ctx.kv_cache_clear()
+    model.reset()  # the next `eval` drops what the cache holds
     started = time.perf_counter()
     model.eval(prompt[:-1])
     prefill_seconds = time.perf_counter() - started

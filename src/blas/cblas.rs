@@ -68,6 +68,8 @@ impl Call {
     /// system's BLAS reports those.
     fn ours(&self) -> Option<(Product, bool)> {
         let transposed = match self.transpose_b {
+            // One column of B is the same memory transposed or not.
+            NO_TRANSPOSE if self.n == 1 && self.ldb == 1 => true,
             NO_TRANSPOSE => false,
             TRANSPOSE => true,
             _ => return None,
@@ -76,7 +78,7 @@ impl Call {
         let columns = usize::try_from(self.n).ok()?;
         let depth = usize::try_from(self.k).ok()?;
         let a_stride = usize::try_from(self.lda).ok()?;
-        let b_stride = usize::try_from(self.ldb).ok()?;
+        let b_stride = if columns == 1 && transposed { depth } else { usize::try_from(self.ldb).ok()? };
         let c_stride = usize::try_from(self.ldc).ok()?;
         // One row of A is the same memory transposed or not.
         let a_by_rows =

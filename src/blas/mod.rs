@@ -12,6 +12,8 @@ mod kernel;
 mod pool;
 mod product;
 mod system;
+#[cfg(test)]
+mod tests;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};

@@ -1,21 +1,28 @@
-//! Cuts a product into blocks for the threads. The cut decides who computes an element, never how.
+//! Cuts a product into parts for the threads. The cut decides who computes an element, never how.
 
-use super::kernel::{Kernel, Product};
+use std::cell::RefCell;
+
+use super::kernel::{GROUP_TILES, Kernel, PANEL_TILES, Product, Tiles, pack, whole};
 use super::pool::Pool;
 
 /// Below this many multiplications a product is done before another thread would have joined.
 const ALONE: usize = 1 << 17;
-/// Bytes of B in a block: long enough to stream, short enough that threads finish together.
-const B_BLOCK_BYTES: usize = 128 << 10;
-/// Bytes of A in a block, so that it stays in a core's second-level cache.
-const A_BLOCK_BYTES: usize = 192 << 10;
-/// Blocks a thread should get at least, where that leaves them long enough.
-const BLOCKS_PER_THREAD: usize = 4;
+/// Parts a thread should get at least, so that one that was held up leaves the rest to the others.
+const PARTS_PER_THREAD: usize = 4;
+/// Rows and columns of a part of running sums.
+const SUMS_PART: (usize, usize) = (24, 64);
+/// Floats of A above which copying it is shared out, too.
+const PACK_ALONE: usize = 1 << 16;
 
 /// The kernel for this processor and the threads that run it.
 pub(super) struct Engine {
     pub kernel: &'static Kernel,
     pub pool: Pool,
+}
+
+thread_local! {
+    /// The packed copy of A, kept from call to call.
+    static PACKED: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Engine {
@@ -27,53 +34,94 @@ impl Engine {
         if product.rows == 0 || product.columns == 0 {
             return;
         }
-        if product.depth == 0 {
-            unsafe { clear(product) };
+        unsafe {
+            match (product.depth, transposed) {
+                (0, _) => clear(product),
+                (_, true) => self.dots(product),
+                (_, false) => self.sums(product),
+            }
+        }
+    }
+
+    unsafe fn dots(&self, p: &Product) {
+        let tiles = Tiles::new(p.rows, self.kernel.tile.0);
+        if tiles.count == 1 {
+            unsafe { self.dots_packed(p, &tiles, std::ptr::null()) };
             return;
         }
-        let block = if transposed { self.kernel.dots } else { self.kernel.sums };
-        let cut = Cut::new(product, self.kernel, self.pool.threads());
-        let work = |part: usize| {
-            let (row, column) = (part / cut.across * cut.rows, part % cut.across * cut.columns);
-            let rows = row..product.rows.min(row + cut.rows);
-            let columns = column..product.columns.min(column + cut.columns);
-            // SAFETY: the blocks are disjoint parts of the product; the rest is the caller's promise.
-            unsafe { block(product, rows, columns) };
-        };
-        if product.rows * product.columns * product.depth < ALONE {
-            (0..cut.parts).for_each(work);
-        } else {
-            self.pool.run(cut.parts, &work);
-        }
+        PACKED.with_borrow_mut(|packed| {
+            let size = p.rows * whole(p.depth);
+            packed.clear();
+            packed.reserve(size);
+            let to = Shared(packed.as_mut_ptr());
+            let groups = tiles.count.div_ceil(GROUP_TILES);
+            let work = |group: usize| {
+                let range = group * GROUP_TILES..tiles.count.min((group + 1) * GROUP_TILES);
+                // SAFETY: the tiles are disjoint, and there is room for all of them.
+                unsafe { pack(p, &tiles, range, to.pointer()) };
+            };
+            if size < PACK_ALONE {
+                (0..groups).for_each(work)
+            } else {
+                self.pool.run(groups, &work)
+            }
+            // SAFETY: all of the copy has been written.
+            unsafe { self.dots_packed(p, &tiles, to.pointer()) };
+        });
+    }
+
+    unsafe fn dots_packed(&self, p: &Product, tiles: &Tiles, packed: *const f32) {
+        let widest = PANEL_TILES * self.kernel.tile.1;
+        let share = p.columns.div_ceil(self.pool.threads() * PARTS_PER_THREAD);
+        let across = share.next_multiple_of(self.kernel.tile.1).min(widest);
+        let panels = p.columns.div_ceil(across);
+        // Rows are divided only where the columns do not give every thread enough parts.
+        let wanted = (self.pool.threads() * PARTS_PER_THREAD).div_ceil(panels);
+        let down = tiles.count.div_ceil(wanted).next_multiple_of(GROUP_TILES);
+        let bands = tiles.count.div_ceil(down);
+        let packed = Shared(packed.cast_mut());
+        self.share(p, panels * bands, &|part| {
+            let (tile, column) = (part % bands * down, part / bands * across);
+            let range = tile..tiles.count.min(tile + down);
+            // SAFETY: the parts are disjoint; the rest is the caller's promise.
+            unsafe { (self.kernel.dots)(p, packed.pointer(), range, column..p.columns.min(column + across)) };
+        });
+    }
+
+    unsafe fn sums(&self, p: &Product) {
+        let (down, across) = SUMS_PART;
+        let panels = p.columns.div_ceil(across);
+        self.share(p, panels * p.rows.div_ceil(down), &|part| {
+            let (row, column) = (part / panels * down, part % panels * across);
+            let (rows, columns) = (row..p.rows.min(row + down), column..p.columns.min(column + across));
+            // SAFETY: the parts are disjoint; the rest is the caller's promise.
+            unsafe { (self.kernel.sums)(p, rows, columns) };
+        });
+    }
+
+    fn share(&self, p: &Product, parts: usize, work: &(dyn Fn(usize) + Sync)) {
+        if p.rows * p.columns * p.depth < ALONE { (0..parts).for_each(work) } else { self.pool.run(parts, work) }
+    }
+}
+
+/// A pointer that the threads of one job share; each follows it to its own part.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+// SAFETY: see above; the job ends before the memory does.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn pointer(&self) -> *mut f32 {
+        self.0
     }
 }
 
 /// C = 0 for a product of depth 0, unless it is added to C.
-unsafe fn clear(product: &Product) {
-    if !product.add {
-        for row in 0..product.rows {
-            unsafe { product.c.add(row * product.c_stride).write_bytes(0, product.columns) };
+unsafe fn clear(p: &Product) {
+    if !p.add {
+        for row in 0..p.rows {
+            unsafe { p.c.add(row * p.c_stride).write_bytes(0, p.columns) };
         }
-    }
-}
-
-/// Blocks of `rows` by `columns`, numbered along the rows of C, `across` of them side by side.
-struct Cut {
-    rows: usize,
-    columns: usize,
-    across: usize,
-    parts: usize,
-}
-
-impl Cut {
-    fn new(product: &Product, kernel: &Kernel, threads: usize) -> Cut {
-        let row_bytes = product.depth * size_of::<f32>();
-        let rows =
-            (A_BLOCK_BYTES / row_bytes).max(kernel.tile_rows).next_multiple_of(kernel.tile_rows).min(product.rows);
-        // Columns in multiples of the widest tile: four vectors of sixteen floats.
-        let share = product.columns.div_ceil(threads * BLOCKS_PER_THREAD);
-        let columns = share.min(B_BLOCK_BYTES / row_bytes).next_multiple_of(64).min(product.columns);
-        let across = product.columns.div_ceil(columns);
-        Cut { rows, columns, across, parts: across * product.rows.div_ceil(rows) }
     }
 }

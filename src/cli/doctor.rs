@@ -20,21 +20,17 @@ pub struct Args {
 struct Report {
     #[serde(flatten)]
     examination: Examination,
+    /// Those that can be loaded: caches also hold repositories that other programs left incomplete.
     models: Vec<CachedModel>,
 }
 
 /// Examines and prints; an error only if no model could run here.
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut examination = examine(global.device, None, Duration::from_secs(2))?;
-    let models = hub::available()?;
-    if !models.iter().any(|model| model.missing.is_none()) {
+    let mut models = hub::available()?;
+    models.retain(|model| model.missing.is_none());
+    if models.is_empty() {
         examination.findings.push(Finding::new("there is no model yet", "scripts/fetch-model"));
-    }
-    for model in &models {
-        if let Some(missing) = &model.missing {
-            let problem = format!("{} lacks {missing}", model.model);
-            examination.findings.push(Finding::new(problem, format!("ridgepoint fetch {}", model.model)));
-        }
     }
     let report = Report { examination, models };
     if args.json {
@@ -64,7 +60,7 @@ fn print(report: &Report) {
     line("copy", &format!("{:.1} GB/s read + write{side_by_side}", copy.best_gb_s));
     line("ridgepoint", &format!("{} ({}{commit})", environment.ridgepoint_version, environment.build_profile));
     let mut title = "models";
-    for model in report.models.iter().filter(|model| model.missing.is_none()) {
+    for model in &report.models {
         line(std::mem::take(&mut title), &format!("{} ({})", model.model, bytes(model.size_bytes)));
     }
     for Finding { problem, fix } in &found.findings {

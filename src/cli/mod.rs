@@ -5,6 +5,8 @@
 
 mod analyze;
 #[cfg(feature = "mlx")]
+mod convert;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
@@ -45,6 +47,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Generate(generate::Args),
     #[cfg(feature = "mlx")]
+    Convert(convert::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
 
@@ -59,6 +63,8 @@ pub fn run() -> Result<()> {
         Command::Fetch(args) => fetch::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Generate(args) => generate::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Convert(args) => convert::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }

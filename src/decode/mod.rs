@@ -9,8 +9,8 @@ pub mod speculative;
 use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
 use anyhow::Result;
-use mlx_rs::Array;
 use keys::KeyStream;
+use mlx_rs::Array;
 use mlx_rs::ops::indexing::argmax_axis;
 use sampling::Sampling;
 

@@ -3,12 +3,12 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, one line to [`build`], and a TOML under `drafts/`.
 
-
 pub mod lookup;
 pub mod model;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
+use crate::measure::trace::{self, Match};
 use crate::model::language_model::LanguageModel;
 use crate::model::tokenizer::Mismatch;
 use crate::model::weights::LoadOptions;
@@ -29,10 +29,7 @@ pub fn build(
     let name = file.display();
     Ok(match spec {
         DraftSpec::Model(draft) => {
-            let options = LoadOptions {
-                dtype: draft.dtype.map(Into::into),
-                quantize: draft.quantize.map(Into::into),
-            };
+            let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize.map(Into::into) };
             let path = find(&draft.path)?;
             let model = LanguageModel::load(&path, &options)?;
             if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
@@ -60,9 +57,7 @@ pub fn build(
             }
             Box::new(model::ModelDrafter::new(target.transformer.truncated(draft.layers)))
         }
-        DraftSpec::PromptLookup(draft) => {
-            Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?)
-        }
+        DraftSpec::PromptLookup(draft) => Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?),
     })
 }
 
@@ -93,6 +88,12 @@ pub trait Drafter {
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;
+
+    /// What it proposes at each of `positions` positions of the decided `text` from `first` on, and how far that matches.
+    /// `text` must reach `draft_length` tokens beyond the last position, so that no match is cut short.
+    fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
+        trace::one_by_one(self, text, first, positions, draft_length)
+    }
 
     /// The sizes of the model that it runs, one forward for each token it proposes; none if it runs none.
     fn shape(&self) -> Option<ModelShape> {

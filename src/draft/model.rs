@@ -1,9 +1,11 @@
 //! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, or its first layers.
 
 use super::{Drafter, Proposal};
-use crate::decode::{choose, prefill};
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::{Sampling, draw};
+use crate::decode::{choose, prefill};
+use crate::measure::model_trace;
+use crate::measure::trace::Match;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use crate::roofline::ModelShape;
@@ -59,14 +61,17 @@ impl Drafter for ModelDrafter {
         if tokens.is_empty() {
             return Ok(None);
         }
-        let probabilities =
-            if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
+        let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
         Ok(Some(Proposal { tokens: concatenate(&tokens, 0)?, probabilities }))
     }
 
     fn settle(&mut self, committed: &[u32]) -> Result<()> {
         self.cache.truncate(self.cache.len().min(committed.len() as i32 - 1));
         Ok(())
+    }
+
+    fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
+        model_trace::matches(&self.model, text, first, positions, draft_length)
     }
 
     fn shape(&self) -> Option<ModelShape> {

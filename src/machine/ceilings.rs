@@ -58,11 +58,15 @@ const GPU_CHAIN: usize = 8;
 pub fn copy_bandwidth(kind: DeviceKind, memory_bytes: u64, budget: Duration) -> Result<CopyBandwidth> {
     let chain = if kind == DeviceKind::Gpu { GPU_CHAIN } else { 1 };
     let lanes = lanes(kind);
-    let fits = |bytes: &u64| *bytes == SMALLEST_BYTES || *bytes <= memory_bytes / 4;
-    let tried: Vec<u64> = (0..SIZES).map(|step| SMALLEST_BYTES << step).filter(fits).collect();
+    let deadline = Instant::now() + budget;
     let mut sizes: Vec<CopySample> = Vec::new();
-    for &bytes in &tried {
-        sizes.push(copy_sample(bytes, &lanes, chain, budget / tried.len() as u32)?);
+    for step in 0..SIZES {
+        let bytes = SMALLEST_BYTES << step;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        if step > 0 && (remaining.is_zero() || bytes > memory_bytes / 4) {
+            break;
+        }
+        sizes.push(copy_sample(bytes, &lanes, chain, remaining / (SIZES - step))?);
     }
     mlx_rs::memory::clear_cache()?;
     let best_gb_s = sizes.iter().map(|sample| sample.bandwidth_gb_s).fold(0.0, f64::max);

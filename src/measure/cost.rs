@@ -51,7 +51,8 @@ impl<'a> ForwardTimer<'a> {
     pub fn pipelined(&mut self, steps: usize) -> Result<f64> {
         let held = self.cache.len();
         let mut keys = KeyStream::new(0);
-        let mut step = |cache: &mut KvCache, token: &Array| plain::step(self.model, cache, token, &Sampling::GREEDY, &mut keys);
+        let mut step =
+            |cache: &mut KvCache, token: &Array| plain::step(self.model, cache, token, &Sampling::GREEDY, &mut keys);
         let started = Instant::now();
         let mut token = step(&mut self.cache, &Array::from_slice(&self.inputs[..1], &[1]))?;
         for _ in 1..steps {

@@ -6,32 +6,32 @@
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::draft::Drafter;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 /// What was proposed at one position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Match {
-    /// Tokens that the drafter proposed, at most `draft_length_max`.
+    /// Tokens that the drafter proposed, at most as many as asked for.
     pub proposed: usize,
     /// How many of them, from the first, the text goes on with.
     pub matched: usize,
 }
 
-/// Drafts `draft_length_max` tokens at every position of `text` from `prompt_len` to `positions` behind it.
-/// `text` must reach `draft_length_max` tokens beyond the last position, so that no match is cut short.
-pub fn trace(
-    drafter: &mut dyn Drafter,
+/// Asks the drafter at one position after the other; see [`Drafter::matches`].
+pub fn one_by_one<D: Drafter + ?Sized>(
+    drafter: &mut D,
     text: &[u32],
-    prompt_len: usize,
+    first: usize,
     positions: usize,
-    draft_length_max: usize,
+    draft_length: usize,
 ) -> Result<Vec<Match>> {
-    assert!(text.len() >= prompt_len + positions + draft_length_max, "the text must outlast every draft");
+    let end = first + positions + draft_length;
+    ensure!(first > 0 && text.len() >= end, "a trace up to token {end} needs a longer text than {}", text.len());
     let mut keys = KeyStream::new(0);
-    drafter.begin(&text[..prompt_len], text.len() as i32)?;
-    (prompt_len..prompt_len + positions)
+    drafter.begin(&text[..first], text.len() as i32)?;
+    (first..first + positions)
         .map(|position| {
-            let proposal = drafter.propose(&text[..position], draft_length_max, &Sampling::GREEDY, &mut keys)?;
+            let proposal = drafter.propose(&text[..position], draft_length, &Sampling::GREEDY, &mut keys)?;
             let tokens = match &proposal {
                 Some(proposal) => {
                     proposal.tokens.eval()?;

@@ -3,14 +3,11 @@
 
 use super::cost::{ForwardTimer, proposal};
 use super::runs::{Drafters, block, first_divergence, logit_margin, run_arm};
-use super::trace::trace;
 use crate::analysis::{Arm, Derived, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
 use crate::model::language_model::LanguageModel;
-use crate::results::{
-    Control, CostRow, Mode, PredictionRow, PromptRow, ResultsDir, Role, RunRow, Table, TraceRow,
-};
+use crate::results::{Control, CostRow, Mode, PredictionRow, PromptRow, ResultsDir, Role, RunRow, Table, TraceRow};
 use crate::roofline::{Ceilings, Forward, ModelShape};
 use crate::scenario::Scenario;
 use anyhow::Result;
@@ -209,16 +206,20 @@ impl Tuner<'_> {
     fn plan(&self, progress: &mut dyn Progress) -> Result<Plan> {
         let costs: Table<CostRow> = self.results.table()?;
         let of = |role: Role, mode: Mode, width: u64| {
-            let mut times: Vec<f64> = costs.rows().iter().filter(|row| (row.role, row.mode, row.width) == (role, mode, width))
-                .filter_map(|row| row.time_ms).collect();
+            let mut times: Vec<f64> = costs
+                .rows()
+                .iter()
+                .filter(|row| (row.role, row.mode, row.width) == (role, mode, width))
+                .filter_map(|row| row.time_ms)
+                .collect();
             times.sort_by(f64::total_cmp);
             times.get(times.len() / 2).map_or(0.0, |time| time / 1e3)
         };
         let tokens = self.scenario.max_tokens as f64;
         let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
         let arms = (self.scenario.arms * self.drafters.len()) as f64;
-        let trace_s = plain_s + tokens * self.drafters.len() as f64 * of(Role::Drafter, Mode::Sync, self.longest() as u64);
-        let tune_s = trace_s + plain_s * (2.0 + arms);
+        // Tracing decodes the text once; what the drafters read of it is little beside that.
+        let tune_s = plain_s * (3.0 + arms);
         let confirm_s = plain_s * (2.0 + self.drafters.len() as f64);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
@@ -255,7 +256,7 @@ impl Tuner<'_> {
                         text.insert([&tokens[..], &more].concat())
                     }
                 };
-                let matches = trace(drafter.as_mut(), text, tokens.len(), positions, longest)?;
+                let matches = drafter.matches(text, tokens.len(), positions, longest)?;
                 let rows = matches.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: row.prompt.clone(),
                     category: row.category.clone(),
@@ -277,7 +278,8 @@ impl Tuner<'_> {
     fn promising(&self, predictions: &[PredictionRow]) -> Vec<Arm> {
         let mut arms = vec![Arm::plain()];
         for name in self.drafters.keys() {
-            let mut rows: Vec<_> = predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
+            let mut rows: Vec<_> =
+                predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
             let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
             rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
             let best = rows.iter().take(self.scenario.arms);

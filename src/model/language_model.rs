@@ -47,7 +47,11 @@ impl LanguageModel {
     }
 
     fn not_empty(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
-        if ids.is_empty() { Err(crate::usage!("the prompt is empty; give at least one token of text")) } else { Ok(ids) }
+        if ids.is_empty() {
+            Err(crate::usage!("the prompt is empty; give at least one token of text"))
+        } else {
+            Ok(ids)
+        }
     }
 
     /// Refuses a text that would outgrow the context that the model was made for.

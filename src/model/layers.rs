@@ -130,7 +130,9 @@ impl Rope {
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
                 let periods: Vec<f32> = (0..config.head_dim / 2)
                     .map(|i| config.rope_theta.powf(2.0 * i as f32 / config.head_dim as f32))
-                    .map(|period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context))
+                    .map(|period| {
+                        llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context)
+                    })
                     .collect();
                 (1.0, Some(Array::from_slice(&periods, &[config.head_dim / 2])))
             }

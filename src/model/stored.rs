@@ -91,7 +91,7 @@ impl Catalogue {
     /// (row `2i + j` holds row `j * half + i`); this puts them back.
     fn undo_interleaving(&self, tensor: &Stored, data: &[u8], heads: usize) -> Result<Vec<u8>> {
         let rows = tensor.shape[0] as usize;
-        if heads == 0 || rows % (2 * heads) != 0 {
+        if heads == 0 || !rows.is_multiple_of(2 * heads) {
             bail!("{}: {rows} rows cannot be {heads} heads of even size", self.describe(tensor));
         }
         let row_bytes = data.len() / rows;

@@ -4,9 +4,8 @@ use super::checkpoint::Checkpoint;
 use super::token_stream::{Spelling, TokenStream};
 use crate::usage;
 use anyhow::{Result, anyhow, bail};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::path::Path;
-use tokenizers::processors::template::TemplateProcessing;
 
 /// A checkpoint's tokenizer. Cheap to share by reference, and usable from several threads.
 pub struct Tokenizer {
@@ -28,11 +27,11 @@ impl Tokenizer {
     /// Reads the text of a `tokenizer.json`. `config` is the `tokenizer_config.json` beside it (null where there is
     /// none), `source` the file or directory that messages name.
     ///
-    /// Truncation and padding that the file may carry are not applied, and `add_bos_token` or `add_eos_token` in the
-    /// configuration take precedence over the file's own template, both as in transformers.
+    /// As in transformers, truncation and padding that the file may carry are not applied, and its own template for
+    /// special tokens has precedence over `add_bos_token` in the configuration.
     ///
     /// # Errors
-    /// A text that is no `tokenizer.json`, a decoder of no supported family, special tokens that the vocabulary lacks.
+    /// A text that is no `tokenizer.json`, or a decoder of no supported family.
     pub fn from_json(text: &str, config: &Value, source: &Path) -> Result<Self> {
         let source = source.display();
         if text.is_empty() {
@@ -47,16 +46,8 @@ impl Tokenizer {
 
         let spelling =
             Spelling::of(inner.get_decoder()).map_err(|reason| usage!("{source}: tokenizer.json: {reason}"))?;
-        let bos = special_token(config, "bos_token");
-        let eos = special_token(config, "eos_token");
-        if config.get("add_bos_token").is_some() || config.get("add_eos_token").is_some() {
-            let before = bos.filter(|_| flag(config, "add_bos_token"));
-            let after = eos.filter(|_| flag(config, "add_eos_token"));
-            surround(&mut inner, before, after)
-                .map_err(|reason| anyhow!("{source}: tokenizer_config.json: {reason}"))?;
-        }
-        let id_of = |token: Option<&str>| token.and_then(|token| inner.token_to_id(token));
-        let (bos_id, eos_id) = (id_of(bos), id_of(eos));
+        let id_of = |key| special_token(config, key).and_then(|token| inner.token_to_id(token));
+        let (bos_id, eos_id) = (id_of("bos_token"), id_of("eos_token"));
         Ok(Tokenizer { inner, spelling, bos_id, eos_id })
     }
 
@@ -154,32 +145,6 @@ pub(super) fn special_token<'a>(config: &'a Value, key: &str) -> Option<&'a str>
     token.as_str().or_else(|| token.get("content")?.as_str())
 }
 
-fn flag(config: &Value, key: &str) -> bool {
-    config.get(key).and_then(Value::as_bool).unwrap_or(false)
-}
-
 fn token_id(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
-}
-
-/// Replaces the file's post-processor by one that puts these tokens around a text.
-fn surround(inner: &mut tokenizers::Tokenizer, before: Option<&str>, after: Option<&str>) -> Result<()> {
-    let mut special_tokens = serde_json::Map::new();
-    let mut special = |token: &str| {
-        let id = inner.token_to_id(token).ok_or_else(|| {
-            anyhow!("the special token '{token}' is not in the vocabulary; fetch the checkpoint again")
-        })?;
-        special_tokens.insert(token.into(), json!({"id": token, "ids": [id], "tokens": [token]}));
-        anyhow::Ok(json!({"SpecialToken": {"id": token, "type_id": 0}}))
-    };
-    let before = before.map(&mut special).transpose()?;
-    let after = after.map(&mut special).transpose()?;
-    let text = json!({"Sequence": {"id": "A", "type_id": 0}});
-    let single: Vec<Value> = before.into_iter().chain([text]).chain(after).collect();
-    let pair = json!([{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}]);
-    let template: TemplateProcessing = serde_json::from_value(
-        json!({"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special_tokens}),
-    )?;
-    inner.with_post_processor(Some(template));
-    Ok(())
 }

@@ -7,8 +7,8 @@ use super::weights::Weights;
 use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
-use mlx_rs::ops::sigmoid;
 use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::sigmoid;
 use mlx_rs::{Array, Dtype};
 
 /// Which positions of a forward need logits.
@@ -18,6 +18,15 @@ pub enum Logits {
     All,
     /// The last only, as a prompt's end does.
     Last,
+}
+
+/// Where the tokens of a forward stand and what they attend to.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    /// Rotary position of the first token; the others follow.
+    position: i32,
+    /// `[b, len + b]` bool over what the cache holds and the tokens themselves; causal if there is none.
+    mask: Option<&'a Array>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,16 +47,14 @@ impl Attention {
     fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
         let (hidden, heads, kv) =
             (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
-        let mut linear = |part: &str, outputs, inputs, bias| {
-            Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, bias)
-        };
+        let mut linear =
+            |part: &str, outputs, inputs, bias| Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, bias);
         let q_proj = linear("q_proj", heads, hidden, config.qkv_bias)?;
         let k_proj = linear("k_proj", kv, hidden, config.qkv_bias)?;
         let v_proj = linear("v_proj", kv, hidden, config.qkv_bias)?;
         let o_proj = linear("o_proj", hidden, heads, config.output_bias)?;
-        let mut norm = |part: &str| {
-            RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps)
-        };
+        let mut norm =
+            |part: &str| RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps);
         let head_norms = if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None };
         let (num_heads, num_kv_heads, head_dim) = (config.num_heads, config.num_kv_heads, config.head_dim);
         let rope = rope.clone();
@@ -55,7 +62,7 @@ impl Attention {
     }
 
     /// `x`: `[batch, b, hidden]`.
-    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache) -> Result<Array> {
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         let (batch, width) = (x.dim(0), x.dim(1));
         let heads = |y: Array, heads: i32| y.reshape(&[batch, width, heads, self.head_dim]);
         let mut queries = heads(self.q_proj.forward(x)?, self.num_heads)?;
@@ -65,11 +72,11 @@ impl Attention {
             queries = q_norm.forward(&queries)?;
             keys = k_norm.forward(&keys)?;
         }
-        let position = cache.len();
-        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, position)?;
-        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, position)?;
+        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
+        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
         let (keys, values) = cache.update(index, &keys, &values)?;
-        let mask = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let causal = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let mask = place.mask.map(ScaledDotProductAttentionMask::Array).or(causal);
         let scale = (self.head_dim as f32).powf(-0.5);
         let y = scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
         let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, width, -1])?;
@@ -133,8 +140,8 @@ impl Block {
         })
     }
 
-    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache) -> Result<Array> {
-        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache)?)?;
+    fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?)?;
         Ok(h.add(self.mlp.forward(&self.post_attention_layernorm.forward(&h)?)?)?)
     }
 
@@ -183,23 +190,33 @@ impl Transformer {
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
     /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
     pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
-        let mut h = self.hidden(tokens, cache)?;
+        let place = Place { position: cache.len(), mask: None };
+        let mut h = self.hidden(tokens, cache, place)?;
         if logits == Logits::Last && h.dim(1) > 1 {
             h = h.try_index((.., -1.., ..))?;
         }
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
+    /// Runs `tokens` (`[1, b]`) as branches of one text: the first stands at `position`, the others follow, and `mask`
+    /// (`[b, len + b]` bool) says which of the tokens in the cache and of themselves each one follows.
+    /// Gives logits `[1, b, vocab]`. Lazy.
+    pub fn forward_branches(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: &Array) -> Result<Array> {
+        let h = self.hidden(tokens, cache, Place { position, mask: Some(mask) })?;
+        self.lm_head.forward(&self.norm.forward(&h)?)
+    }
+
     /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
     pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
-        self.hidden(tokens, cache)?;
+        let place = Place { position: cache.len(), mask: None };
+        self.hidden(tokens, cache, place)?;
         Ok(mlx_rs::transforms::eval(cache.arrays())?)
     }
 
-    fn hidden(&self, tokens: &Array, cache: &mut KvCache) -> Result<Array> {
+    fn hidden(&self, tokens: &Array, cache: &mut KvCache, place: Place) -> Result<Array> {
         let mut h = self.embed_tokens.forward(tokens)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            h = layer.forward(&h, index, cache)?;
+            h = layer.forward(&h, index, cache, place)?;
         }
         cache.advance(tokens.dim(1));
         Ok(h)

@@ -7,10 +7,9 @@ pub use super::matrix::{Matrix, Quantization};
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
-
-use crate::scenario;
-use super::{memory, safetensors};
+use super::safetensors;
 use super::stored::{Catalogue, Encoding, Stored};
+use crate::scenario;
 use anyhow::{Context, Result, bail};
 use mlx_rs::{Array, Dtype, transforms};
 use serde_json::Value;
@@ -48,34 +47,51 @@ pub struct Weights {
     /// `quantization` of `config.json`, else null.
     quantization: Value,
     options: LoadOptions,
+    /// The type of everything that is no matrix; as stored if not given.
+    vector_dtype: Option<Dtype>,
 }
 
 /// Opens a checkpoint: a GGUF file, or a directory of safetensors as on the hub. Tensors are read when they are taken.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Weights)> {
     let name = path.display();
-    let kind = std::fs::metadata(path);
-    let (checkpoint, mut catalogue) = match kind {
+    let metadata = std::fs::metadata(path);
+    let is_directory = metadata.as_ref().is_ok_and(|metadata| metadata.is_dir());
+    let (checkpoint, mut catalogue) = match metadata {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(crate::usage!(
                 "{name}: no such file or directory; fetch a model with: ridgepoint fetch hf://ORGANISATION/NAME"
             ));
         }
         Err(error) => return Err(error).with_context(|| format!("{name}: cannot be read")),
-        Ok(kind) if kind.is_dir() => safetensors::open(path)?,
+        Ok(_) if is_directory => safetensors::open(path)?,
         Ok(_) if path.extension().is_some_and(|extension| extension == "safetensors") => {
             return Err(crate::usage!("{name}: name the directory that holds it and its config.json"));
         }
         Ok(_) => gguf::open(path)?,
     };
+    // GGUF keeps vectors in float32 beside matrices of other types; on the hub all have the type that it declares.
+    let declared = if is_directory { None } else { declared_dtype(&checkpoint) };
     if checkpoint.config["tie_word_embeddings"] == true {
         catalogue.tensors.retain(|name, _| !name.starts_with("lm_head."));
     }
-    memory::check(&catalogue, options)?;
+    super::memory::check(&catalogue, options)?;
     let quantization = checkpoint.config.get("quantization").cloned().unwrap_or_default();
-    Ok((checkpoint, Weights { catalogue, quantization, options: *options }))
+    let vector_dtype = options.dtype.or(declared);
+    Ok((checkpoint, Weights { catalogue, quantization, options: *options, vector_dtype }))
+}
+
+/// The float type that `config.json` says the weights have.
+pub fn declared_dtype(checkpoint: &Checkpoint) -> Option<Dtype> {
+    let name = checkpoint.config.get("torch_dtype").or(checkpoint.config.get("dtype"))?;
+    Some(name.as_str()?.parse::<scenario::Dtype>().ok()?.into())
 }
 
 impl Weights {
+    /// The type that everything but quantised matrices should have; `None` where the file's own types count.
+    pub fn dtype(&self) -> Option<Dtype> {
+        self.vector_dtype
+    }
+
     /// Whether there is a tensor of this full name, for example `model.norm.weight`.
     pub fn contains(&self, name: &str) -> bool {
         self.catalogue.tensors.contains_key(name)
@@ -86,7 +102,7 @@ impl Weights {
         let tensor = self.remove(name, shape)?;
         let array = self.in_context(&tensor, |weights| {
             let matrix = weights.read(&tensor)?;
-            let array = matrix.dense(weights.options.dtype.unwrap_or(matrix.dtype()))?;
+            let array = matrix.dense(weights.vector_dtype.unwrap_or(matrix.dtype()))?;
             array.eval()?;
             Ok(array)
         })?;
@@ -133,17 +149,32 @@ impl Weights {
         })
     }
 
+    /// Takes any tensor that is left, matrices as such, with its full name. `None` when all are taken.
+    pub fn take_next(&mut self) -> Result<Option<(String, Matrix)>> {
+        let next = self.catalogue.tensors.iter().find(|(name, _)| !is_computed(name));
+        let Some((name, shape)) = next.map(|(name, tensor)| (name.clone(), tensor.shape.clone())) else {
+            return Ok(None);
+        };
+        let module = name.rsplit_once('.').map_or(&*name, |(module, _)| module);
+        let weight = format!("{module}.weight");
+        if self.contains(&format!("{module}.scales")) {
+            let Quantization { bits, .. } = self.settings(module)?;
+            let packed = self.catalogue.tensors.get(&weight).map(|tensor| tensor.shape.clone()).unwrap_or_default();
+            let [outputs, words] = packed[..] else { bail!("{}: '{module}' is no matrix", self.config_path()) };
+            return Ok(Some((weight, self.take_matrix(module, outputs, words / bits * 32)?)));
+        }
+        if let ([outputs, inputs], true) = (&shape[..], name == weight) {
+            return Ok(Some((weight, self.take_matrix(module, *outputs, *inputs)?)));
+        }
+        let array = self.take(&name, &shape)?;
+        Ok(Some((name, Matrix::Dense(array))))
+    }
+
     /// Refuses tensors that nothing took: a checkpoint of another architecture than it declares. Buffers that models
     /// compute themselves do not count.
     pub fn finish(self) -> Result<()> {
-        let computed = ["rotary_emb.inv_freq", "attn.masked_bias", "attn.bias"];
-        let left: Vec<_> = self
-            .catalogue
-            .tensors
-            .iter()
-            .filter(|(name, _)| !computed.iter().any(|end| name.ends_with(end)))
-            .map(|(_, tensor)| tensor)
-            .collect();
+        let left = self.catalogue.tensors.iter().filter(|(name, _)| !is_computed(name));
+        let left: Vec<_> = left.map(|(_, tensor)| tensor).collect();
         mlx_rs::memory::clear_cache()?;
         match left.as_slice() {
             [] => Ok(()),
@@ -248,6 +279,11 @@ impl Weights {
         Quantization::new(number("bits")?, number("group_size")?)
             .with_context(|| format!("{}: 'quantization' of '{module}'", self.config_path()))
     }
+}
+
+/// Whether a tensor is a buffer that models compute themselves, which old checkpoints have all the same.
+fn is_computed(name: &str) -> bool {
+    name.ends_with("rotary_emb.inv_freq")
 }
 
 /// Copies `bytes` into an array. Their number is checked.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::error::{Result, check_between, check_confidence, check_length, check_positive};
+use super::paired::students_t;
 use super::summary::{mean_of, quantile_of_sorted};
 
 /// Resamples that a published interval should use.
@@ -62,7 +63,8 @@ pub fn speedup(seconds_plain: &[f64], seconds_arm: &[f64], options: &Options) ->
     bca(seconds_plain.len(), |prompts| ratio_of_sums(seconds_plain, seconds_arm, prompts), options)
 }
 
-/// BCa interval (Efron, "Better bootstrap confidence intervals", 1987) of any statistic of a multiset of prompts.
+/// BCa interval (Efron, "Better bootstrap confidence intervals", 1987) of any statistic of a multiset of prompts, with the
+/// tails expanded for small samples (see [`expanded_tail`]).
 ///
 /// `statistic` is given prompt indices, with repetition, and must be finite. With fewer than [`FEWEST_PROMPTS`]
 /// prompts, or when every resample gives the same value, the estimate comes without an interval and says why.
@@ -85,16 +87,17 @@ pub fn bca_many(prompts: usize, statistics: impl Fn(&[usize]) -> Vec<f64>, optio
     let leave_one_out = columns((0..prompts).map(|out| statistics(&all_but(out))).collect());
     let mut resamples = Resamples::new(prompts, options.seed);
     let replicates = columns((0..options.resamples).map(|_| statistics(resamples.draw())).collect());
+    let tail = expanded_tail(options.confidence, prompts);
     let pieces = measured.into_iter().zip(replicates).zip(leave_one_out);
     Ok(pieces
         .map(|((value, mut replicates), leave_one_out)| {
-            match bca_interval(value, &mut replicates, &leave_one_out, options.confidence) {
+            match bca_interval(value, &mut replicates, &leave_one_out, tail) {
                 Some((low, high)) => Estimate {
                     value,
                     low: Some(low),
                     high: Some(high),
                     confidence: options.confidence,
-                    caveat: (prompts < 10).then(|| format!("{prompts} prompts: the interval is approximate")),
+                    caveat: (prompts < 20).then(|| format!("{prompts} prompts: the interval is approximate")),
                 },
                 None => Estimate::without_interval(value, options, "every resample agrees: no spread to estimate"),
             }
@@ -109,11 +112,11 @@ fn columns(rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
 }
 
 /// The BCa interval from the pieces: the estimate, its bootstrap replicates (sorted in place) and its leave-one-out
-/// values. `None` where the replicates or the leave-one-out values do not vary.
+/// values; `tail` is the chance left on each side. `None` where the replicates or the leave-one-out values do not vary.
 ///
 /// Bias correction with ties counted half, acceleration by the jackknife, type 7 quantiles of the replicates (Efron 1987;
 /// Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 14.3).
-pub fn bca_interval(value: f64, replicates: &mut [f64], leave_one_out: &[f64], confidence: f64) -> Option<(f64, f64)> {
+pub fn bca_interval(value: f64, replicates: &mut [f64], leave_one_out: &[f64], tail: f64) -> Option<(f64, f64)> {
     replicates.sort_unstable_by(f64::total_cmp);
     let tolerance = 4.0 * f64::EPSILON * value.abs();
     let (smallest, largest) = (*replicates.first()?, *replicates.last()?);
@@ -128,13 +131,24 @@ pub fn bca_interval(value: f64, replicates: &mut [f64], leave_one_out: &[f64], c
     let share = ((below + not_above) / (2.0 * count)).clamp(0.5 / count, 1.0 - 0.5 / count);
     let bias_correction = normal.inverse_cdf(share);
     let acceleration = acceleration(leave_one_out)?;
-    let end = |level: f64| {
-        let z = bias_correction + normal.inverse_cdf(level);
-        let adjusted = normal.cdf(bias_correction + z / (1.0 - acceleration * z));
+    let end = |quantile: f64| {
+        let z = bias_correction + quantile;
+        // Beyond 1 / acceleration the transformation has its pole: the outermost replicate is all that can be said.
+        let rest = 1.0 - acceleration * z;
+        let adjusted = if rest > 0.0 { normal.cdf(bias_correction + z / rest) } else { f64::from(u8::from(z > 0.0)) };
         quantile_of_sorted(replicates, adjusted)
     };
-    let tail = (1.0 - confidence) / 2.0;
-    Some((end(tail), end(1.0 - tail)))
+    let reach = -normal.inverse_cdf(tail.max(f64::MIN_POSITIVE));
+    Some((end(-reach), end(reach)))
+}
+
+/// The chance to leave on each side of a bootstrap interval for `prompts` prompts, so that it is as wide as a t interval
+/// where that is right: a bootstrap distribution is too narrow by √((n - 1) / n) and has the tails of a normal (Hesterberg,
+/// "What teachers should know about the bootstrap", 2015, section 4.2.1). Without it 8 prompts cover 88 % for 95 %.
+pub fn expanded_tail(confidence: f64, prompts: usize) -> f64 {
+    let n = prompts as f64;
+    let t = students_t(n - 1.0).inverse_cdf((1.0 - confidence) / 2.0);
+    Normal::standard().cdf(t * (n / (n - 1.0)).sqrt())
 }
 
 /// Skewness of the jackknife values over six; `None` where they do not vary.

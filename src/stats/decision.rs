@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
-use super::blocks::Blocks;
+use super::anytime;
+use super::blocks::{Blocks, covariance};
 use super::bootstrap::{self, Estimate};
 use super::error::{Result, StatsError, check_between, check_confidence, check_length};
 use super::multiple::holm;
-use super::paired::paired_t;
-use super::selection::{MAX_T_PROMPTS, Method, Selection, compare_with_best};
-use super::sign_flip::sign_flip;
+use super::paired::{paired_t, students_t};
+use super::selection::{MAX_T_PROMPTS, Method, Selection, compare_with_best, ratio_bound};
 
 /// Measurements and what was declared before they were taken.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +46,7 @@ pub enum Verdict {
     Recommended,
     /// No length is shown to be faster than plain decoding, which is therefore recommended.
     PlainNotBeaten,
-    /// No length is shown to be within the margin of the fastest.
+    /// No length is shown to be within the margin of the fastest and faster than plain decoding, nor plain decoding fastest.
     Undecided,
 }
 
@@ -97,20 +97,21 @@ pub fn decide(input: &Input) -> Result<Decision> {
     let blocks = Blocks::new(&input.seconds, &input.tokens)?;
     let method = input.method.unwrap_or(Method::for_prompts(blocks.prompts()));
     let selection = compare_with_best(&blocks, input.confidence, method, input.draws, input.seed)?;
-    let versus_plain = versus_plain(input, &blocks)?;
+    let versus_plain = versus_plain(input, &blocks, method)?;
     let lengths_where = |keep: &dyn Fn(usize) -> bool| -> Vec<u32> {
         (0..blocks.arms()).filter(|&arm| keep(arm)).map(|arm| input.draft_lengths[arm]).collect()
     };
     let practically_best = lengths_where(&|arm| selection.loss_bound[arm] < input.margin);
-    let (verdict, recommended) = verdict(input, &practically_best, &versus_plain);
+    let confidence_set = lengths_where(&|arm| selection.may_be_best[arm]);
+    let (verdict, recommended) = verdict(input, &practically_best, &confidence_set, &versus_plain);
     let more_prompts = match verdict {
-        Verdict::Undecided => more_prompts(&blocks, &selection, input.margin)?,
+        Verdict::Undecided => more_prompts(input, &blocks, &selection),
         _ => None,
     };
     Ok(Decision {
         recommended,
         verdict,
-        confidence_set: lengths_where(&|arm| selection.may_be_best[arm]),
+        confidence_set,
         warnings: warnings(input, &blocks, verdict, &practically_best),
         practically_best,
         loss_bound: (0..blocks.arms())
@@ -162,24 +163,37 @@ fn in_order_of_length(input: &Input) -> Input {
     }
 }
 
-fn verdict(input: &Input, practically_best: &[u32], versus_plain: &[VersusPlain]) -> (Verdict, Option<u32>) {
+/// The smallest practically best length, if it is 0 or beats plain decoding. A length that does not beat it gives 0 where
+/// plain decoding can be the fastest, and no answer where that is excluded too.
+fn verdict(
+    input: &Input,
+    practically_best: &[u32],
+    confidence_set: &[u32],
+    versus_plain: &[VersusPlain],
+) -> (Verdict, Option<u32>) {
     let Some(&smallest) = practically_best.first() else { return (Verdict::Undecided, None) };
+    let beats_plain = |arm: &VersusPlain| arm.speedup > 1.0 && arm.p_holm <= 1.0 - input.confidence;
     let against_plain = versus_plain.iter().find(|arm| arm.draft_length == smallest);
     match against_plain {
-        Some(arm) if arm.speedup <= 1.0 || arm.p_holm > 1.0 - input.confidence => (Verdict::PlainNotBeaten, Some(0)),
+        Some(arm) if !beats_plain(arm) && confidence_set.contains(&0) => (Verdict::PlainNotBeaten, Some(0)),
+        Some(arm) if !beats_plain(arm) => (Verdict::Undecided, None),
         _ => (Verdict::Recommended, Some(smallest)),
     }
 }
 
-/// Each length above 0 against length 0: p-values by sign flips or paired t as in the selection, Holm over all of them,
-/// and BCa intervals of the speed-up, each at the confidence asked for.
-fn versus_plain(input: &Input, blocks: &Blocks) -> Result<Vec<VersusPlain>> {
+/// Each length above 0 against length 0: paired t tests, Holm over all of them, and a BCa interval of each speed-up at the
+/// confidence asked for; with [`Method::AnyTime`] both come from confidence sequences.
+fn versus_plain(input: &Input, blocks: &Blocks, method: Method) -> Result<Vec<VersusPlain>> {
     let Some(plain) = input.draft_lengths.iter().position(|&length| length == 0) else { return Ok(Vec::new()) };
     let arms: Vec<usize> = (0..blocks.arms()).filter(|&arm| arm != plain).collect();
     let plain_costs = blocks.arm(plain);
-    let p_values = arms.iter().map(|&arm| p_of_difference(&plain_costs, &blocks.arm(arm), input));
+    let p_values = arms.iter().map(|&arm| p_of_difference(&plain_costs, &blocks.arm(arm), input, method));
     let adjusted = holm(&p_values.collect::<Result<Vec<_>>>()?)?;
-    let speedups = speedups(input, plain, &arms)?;
+    let options = bootstrap::Options { confidence: input.confidence, resamples: input.resamples, seed: input.seed };
+    let speedups = match method {
+        Method::AnyTime => anytime_speedups(blocks, plain, &arms, input.confidence),
+        _ => bootstrap::bca_many(blocks.prompts(), |chosen| speedups_over(input, plain, &arms, chosen), &options)?,
+    };
     let rows = arms.iter().zip(adjusted).zip(speedups);
     Ok(rows
         .map(|((&arm, p_holm), speedup)| VersusPlain {
@@ -192,12 +206,13 @@ fn versus_plain(input: &Input, blocks: &Blocks) -> Result<Vec<VersusPlain>> {
         .collect())
 }
 
-fn p_of_difference(first: &[f64], second: &[f64], input: &Input) -> Result<f64> {
-    if first.len() < MAX_T_PROMPTS {
-        let differences: Vec<f64> = first.iter().zip(second).map(|(a, b)| a - b).collect();
-        return sign_flip(&differences, input.draws, input.seed);
-    }
+/// Two-sided p-value that two arms cost the same.
+fn p_of_difference(first: &[f64], second: &[f64], input: &Input, method: Method) -> Result<f64> {
     match paired_t(first, second, input.confidence) {
+        Ok(test) if method == Method::AnyTime => {
+            let alpha = (1.0 - input.confidence) / 2.0;
+            Ok((2.0 * anytime::p_value(test.t.abs(), first.len(), alpha)).min(1.0))
+        }
         Ok(test) => Ok(test.p),
         // The same difference on every prompt: none at all, or one that no noise can explain.
         Err(StatsError::NoSpread { .. }) => Ok(if first == second { 1.0 } else { 0.0 }),
@@ -205,10 +220,20 @@ fn p_of_difference(first: &[f64], second: &[f64], input: &Input) -> Result<f64> 
     }
 }
 
-/// Speed-ups of several arms over plain decoding from the same resamples.
-fn speedups(input: &Input, plain: usize, arms: &[usize]) -> Result<Vec<Estimate>> {
-    let options = bootstrap::Options { confidence: input.confidence, resamples: input.resamples, seed: input.seed };
-    bootstrap::bca_many(input.seconds.len(), |chosen| speedups_over(input, plain, arms, chosen), &options)
+/// Speed-ups over plain decoding with intervals that hold at every number of prompts.
+fn anytime_speedups(blocks: &Blocks, plain: usize, arms: &[usize], confidence: f64) -> Vec<Estimate> {
+    let covariance = covariance(&blocks.relative_residuals(), blocks.arms());
+    let critical = anytime::critical_value(blocks.prompts(), (1.0 - confidence) / 2.0);
+    let reach = critical.powi(2) / blocks.prompts() as f64;
+    let finite = |bound: f64| Some(bound).filter(|bound| bound.is_finite() && reach.is_finite());
+    let estimate = |&arm: &usize| Estimate {
+        value: blocks.means()[plain] / blocks.means()[arm],
+        low: finite(ratio_bound(blocks, &covariance, arm, plain, reach).recip()),
+        high: finite(ratio_bound(blocks, &covariance, plain, arm, reach)),
+        confidence,
+        caveat: None,
+    };
+    arms.iter().map(estimate).collect()
 }
 
 /// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
@@ -226,23 +251,38 @@ fn speedups_over(input: &Input, plain: usize, arms: &[usize], chosen: &[usize]) 
     arms.iter().map(|&arm| cost(plain) / cost(arm)).collect()
 }
 
-/// Prompts after which a length would be within the margin with a chance of 80 %, from the measured differences and
-/// spread: the fewest over all lengths, none where no length that is measured within the margin could get there.
-fn more_prompts(blocks: &Blocks, selection: &Selection, margin: f64) -> Result<Option<usize>> {
+/// Prompts after which a length would be within the margin and faster than plain decoding, each with a chance of 80 %, from
+/// the measured differences and spread: the fewest over all lengths, none where a million would not do.
+fn more_prompts(input: &Input, blocks: &Blocks, selection: &Selection) -> Option<usize> {
     const MOST: usize = 1_000_000;
     let assurance = Normal::standard().inverse_cdf(0.8);
+    let plain = input.draft_lengths.iter().position(|&length| length == 0);
     let decided_at = |prompts: usize| {
-        (0..blocks.arms()).any(|arm| selection.expected_loss_bound(blocks, arm, prompts, assurance) < margin)
+        (0..blocks.arms()).any(|arm| {
+            selection.expected_loss_bound(blocks, arm, prompts, assurance) < input.margin
+                && plain
+                    .is_none_or(|plain| arm == plain || expected_to_beat(input, blocks, arm, plain, prompts, assurance))
+        })
     };
     if blocks.arms() < 2 || selection.critical_value.iter().any(|c| !c.is_finite()) || !decided_at(MOST) {
-        return Ok(None);
+        return None;
     }
     let (mut too_few, mut enough) = (blocks.prompts(), MOST);
     while enough - too_few > 1 {
         let middle = too_few + (enough - too_few) / 2;
         if decided_at(middle) { enough = middle } else { too_few = middle }
     }
-    Ok(Some(enough - blocks.prompts()))
+    Some(enough - blocks.prompts())
+}
+
+/// Whether `arm` would beat plain decoding at the strictest step of Holm, had it `prompts` prompts.
+fn expected_to_beat(input: &Input, blocks: &Blocks, arm: usize, plain: usize, prompts: usize, assurance: f64) -> bool {
+    let Ok(test) = paired_t(&blocks.arm(plain), &blocks.arm(arm), input.confidence) else {
+        return blocks.means()[arm] < blocks.means()[plain];
+    };
+    let tail = (1.0 - input.confidence) / (2 * (blocks.arms() - 1)) as f64;
+    let critical = students_t((prompts - 1) as f64).inverse_cdf(1.0 - tail);
+    test.t * (prompts as f64 / blocks.prompts() as f64).sqrt() - assurance >= critical
 }
 
 fn warnings(input: &Input, blocks: &Blocks, verdict: Verdict, practically_best: &[u32]) -> Vec<String> {

@@ -5,6 +5,7 @@
 //! `scripts/oracle/stats.py` that writes `tests/golden/stats/NAME.json` from independent software, and the comparison
 //! in `tests/stats_golden.rs`.
 
+pub mod anytime;
 pub mod blocks;
 pub mod bootstrap;
 pub mod decision;
@@ -12,11 +13,15 @@ pub mod equivalence;
 pub mod error;
 pub mod friedman;
 pub mod max_t;
+pub mod mcs;
 pub mod multiple;
 pub mod paired;
+pub mod power;
 pub mod selection;
+pub mod sequential;
 pub mod sign_flip;
 pub mod simulation;
 pub mod summary;
+pub mod validity;
 
 pub use error::{Result, StatsError};

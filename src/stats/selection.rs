@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::anytime;
 use super::blocks::{Blocks, covariance};
 use super::error::{Result, StatsError, check_confidence};
 use super::max_t::{NO_SPREAD, difference_variance, largest_per_control, max_t_draws, upper_quantile};
@@ -18,6 +19,8 @@ pub enum Method {
     MaxT,
     /// Flipping the signs of whole prompts; all sign vectors where they are no more than the draws.
     SignFlip,
+    /// Confidence sequences, valid whenever measuring stops; Bonferroni over the rivals.
+    AnyTime,
 }
 
 impl Method {
@@ -78,6 +81,7 @@ pub fn compare_with_best(
     let (critical_value, p_best) = match method {
         Method::MaxT => by_max_t(blocks, &residual_covariance, confidence, draws, seed),
         Method::SignFlip => by_sign_flips(blocks, confidence, draws, seed),
+        Method::AnyTime => by_confidence_sequences(blocks, confidence),
     };
     let may_be_best: Vec<bool> = p_best.iter().map(|&p| p > 1.0 - confidence).collect();
     let loss_bound: Vec<f64> = (0..blocks.arms())
@@ -103,16 +107,29 @@ fn by_max_t(
 ) -> (Vec<f64>, Vec<f64>) {
     let freedom = (blocks.prompts() - 1) as f64;
     let maxima = max_t_draws(residual_covariance, blocks.arms(), freedom, draws, seed);
-    let observed = largest_normalised_sums(blocks);
-    let observed = observed.into_iter().map(|sum| t_of_normalised_sum(sum, blocks.prompts()));
     maxima
         .into_iter()
-        .zip(observed)
+        .zip(largest_t(blocks))
         .map(|(mut draws, observed)| {
             let as_large = draws.iter().filter(|&&t| t >= observed).count();
             (upper_quantile(&mut draws, confidence), (as_large + 1) as f64 / (draws.len() + 1) as f64)
         })
         .unzip()
+}
+
+/// Critical values and p-values that hold at every number of prompts.
+fn by_confidence_sequences(blocks: &Blocks, confidence: f64) -> (Vec<f64>, Vec<f64>) {
+    let rivals = (blocks.arms() - 1).max(1) as f64;
+    let alpha = (1.0 - confidence) / rivals;
+    let critical = anytime::critical_value(blocks.prompts(), alpha);
+    let p_values =
+        largest_t(blocks).into_iter().map(|t| (rivals * anytime::p_value(t, blocks.prompts(), alpha)).min(1.0));
+    (vec![critical; blocks.arms()], p_values.collect())
+}
+
+/// For every arm the t statistic of its largest excess over a rival, at least zero.
+fn largest_t(blocks: &Blocks) -> Vec<f64> {
+    largest_normalised_sums(blocks).into_iter().map(|sum| t_of_normalised_sum(sum, blocks.prompts())).collect()
 }
 
 /// p-values from flips of the differences themselves, which are exact when the errors of two arms are exchangeable;
@@ -174,9 +191,9 @@ fn inverse_norms(rows: &[f64], columns: usize) -> Vec<f64> {
     squares.into_iter().map(|square| if square > floor { square.sqrt().recip() } else { 0.0 }).collect()
 }
 
-/// Fieller's upper bound on the ratio of the costs of `arm` and `rival`, with `reach` the squared critical value over the
-/// number of prompts.
-fn ratio_bound(blocks: &Blocks, covariance: &[f64], arm: usize, rival: usize, reach: f64) -> f64 {
+/// Fieller's upper bound on the ratio of the costs of `arm` and `rival` from `covariance` of the relative residuals, with
+/// `reach` the squared critical value over the number of prompts; infinite where there is none.
+pub(crate) fn ratio_bound(blocks: &Blocks, covariance: &[f64], arm: usize, rival: usize, reach: f64) -> f64 {
     let variance = |a: usize, b: usize| covariance[a * blocks.arms() + b];
     let difference = difference_variance(covariance, blocks.arms(), arm, rival);
     let ratio = blocks.means()[arm] / blocks.means()[rival];

@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use super::{Kernel, Product, Vector};
 
-const TILE_ROWS: usize = 3;
+const TILE_ROWS: usize = 4;
+const TILE_COLUMNS: usize = 3;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile_rows: TILE_ROWS, dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
 
 #[derive(Clone, Copy)]
 struct Avx2(__m256);
@@ -72,11 +73,11 @@ impl Vector for Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-unsafe fn dots(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::dots::<Avx2, TILE_ROWS>(p, rows, columns) }
+unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
+    unsafe { super::dots::dots::<Avx2, TILE_ROWS, TILE_COLUMNS>(p, packed, tiles, columns) }
 }
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::sums::<Avx2, TILE_ROWS>(p, rows, columns) }
+    unsafe { super::sums::sums::<Avx2, 3>(p, rows, columns) }
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::{Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 6;
+const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx512", tile_rows: TILE_ROWS, dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "avx512", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
 
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
@@ -75,11 +76,11 @@ impl Vector for Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
-unsafe fn dots(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::dots::<Avx512, TILE_ROWS>(p, rows, columns) }
+unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
+    unsafe { super::dots::dots::<Avx512, TILE_ROWS, TILE_COLUMNS>(p, packed, tiles, columns) }
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::sums::<Avx512, TILE_ROWS>(p, rows, columns) }
+    unsafe { super::sums::sums::<Avx512, TILE_ROWS>(p, rows, columns) }
 }

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::{Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 6;
+const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile_rows: TILE_ROWS, dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
 
 #[derive(Clone, Copy)]
 struct Neon(float32x4_t);
@@ -69,10 +70,10 @@ impl Vector for Neon {
     }
 }
 
-unsafe fn dots(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::dots::<Neon, TILE_ROWS>(p, rows, columns) }
+unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
+    unsafe { super::dots::dots::<Neon, TILE_ROWS, TILE_COLUMNS>(p, packed, tiles, columns) }
 }
 
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::sums::<Neon, TILE_ROWS>(p, rows, columns) }
+    unsafe { super::sums::sums::<Neon, TILE_ROWS>(p, rows, columns) }
 }

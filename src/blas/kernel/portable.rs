@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::{Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 2;
+const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "portable", tile_rows: TILE_ROWS, dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "portable", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
 
 #[derive(Clone, Copy)]
 struct Portable([f32; 8]);
@@ -58,10 +59,10 @@ impl Vector for Portable {
     unsafe fn prefetch(_: *const f32) {}
 }
 
-unsafe fn dots(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::dots::<Portable, TILE_ROWS>(p, rows, columns) }
+unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
+    unsafe { super::dots::dots::<Portable, TILE_ROWS, TILE_COLUMNS>(p, packed, tiles, columns) }
 }
 
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
-    unsafe { super::sums::<Portable, TILE_ROWS>(p, rows, columns) }
+    unsafe { super::sums::sums::<Portable, TILE_ROWS>(p, rows, columns) }
 }

@@ -5,8 +5,9 @@
 use super::metadata::Metadata;
 use crate::usage;
 use anyhow::{Result, bail};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
@@ -30,17 +31,14 @@ pub fn read(metadata: &Metadata) -> Result<(String, Value)> {
 /// A missing or inconsistent key, and a kind of tokenizer or a pre-tokenizer that is not supported, by its name.
 pub fn tokenizer_json(metadata: &Metadata) -> Result<String> {
     let vocabulary = Vocabulary::read(metadata)?;
-    let mut parts = match metadata.str(MODEL)? {
+    let tokenizer = match metadata.str(MODEL)? {
         "gpt2" => byte_level(metadata, &vocabulary)?,
         "llama" => sentence_piece(metadata, &vocabulary)?,
         other => {
             return Err(usage!("{MODEL} is '{other}'; supported are 'gpt2' and 'llama': use another checkpoint"));
         }
     };
-    parts["version"] = "1.0".into();
-    parts["added_tokens"] = vocabulary.added_tokens();
-    parts["post_processor"] = post_processor(metadata, &vocabulary)?;
-    Ok(parts.to_string())
+    Ok(serde_json::to_string(&tokenizer)?)
 }
 
 /// `tokenizer_config.json`: the special tokens by name, whether they surround a text, and the chat template.
@@ -71,6 +69,30 @@ pub fn tokenizer_config(metadata: &Metadata) -> Result<Value> {
         config["chat_template"] = template.into();
     }
     Ok(config)
+}
+
+/// The fields of a `tokenizer.json`.
+#[derive(Serialize)]
+struct TokenizerJson<'a> {
+    version: &'static str,
+    added_tokens: Value,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+    model: Model<'a>,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    unk_token: Option<&'a str>,
+    fuse_unk: bool,
+    byte_fallback: bool,
+    ignore_merges: bool,
+    vocab: BTreeMap<&'a str, usize>,
+    merges: Vec<(&'a str, &'a str)>,
 }
 
 /// What the format's `token_type` says of a piece.
@@ -115,8 +137,8 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// `vocab` of the model: every piece but those that only fill rows.
-    fn ids(&self) -> Map<String, Value> {
-        self.pieces().filter(|piece| piece.2 != Kind::Unused).map(|(id, token, _)| (token.into(), id.into())).collect()
+    fn ids(&self) -> BTreeMap<&'a str, usize> {
+        self.pieces().filter(|piece| piece.2 != Kind::Unused).map(|(id, token, _)| (token, id)).collect()
     }
 
     fn added_tokens(&self) -> Value {
@@ -153,26 +175,32 @@ fn kind(token_type: i64) -> Result<Kind> {
 }
 
 /// Byte-level BPE, with the merges that the file lists.
-fn byte_level(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Value> {
+fn byte_level<'a>(metadata: &'a Metadata, vocabulary: &Vocabulary<'a>) -> Result<TokenizerJson<'a>> {
     let pre = metadata.str(PRE)?;
     let mut merges = Vec::new();
     for merge in metadata.strings(MERGES)? {
         match merge.split_once(' ') {
-            Some((left, right)) => merges.push(json!([left, right])),
+            Some(pair) => merges.push(pair),
             None => bail!("{MERGES} has {merge:?}, which is not two pieces; convert the model again"),
         }
     }
-    Ok(json!({
-        "normalizer": if is_qwen(pre) { json!({"type": "NFC"}) } else { Value::Null },
-        "pre_tokenizer": pre_tokenizer(pre)?,
-        "model": {
-            "type": "BPE", "vocab": vocabulary.ids(), "merges": merges,
-            "ignore_merges": is_llama3(pre) || pre == "tekken",
-            "byte_fallback": false, "fuse_unk": false, "unk_token": null, "dropout": null,
-            "continuing_subword_prefix": null, "end_of_word_suffix": null,
+    Ok(TokenizerJson {
+        version: "1.0",
+        added_tokens: vocabulary.added_tokens(),
+        normalizer: if is_qwen(pre) { json!({"type": "NFC"}) } else { Value::Null },
+        pre_tokenizer: pre_tokenizer(pre)?,
+        post_processor: post_processor(metadata, vocabulary)?,
+        decoder: json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
+        model: Model {
+            kind: "BPE",
+            unk_token: None,
+            fuse_unk: false,
+            byte_fallback: false,
+            ignore_merges: is_llama3(pre) || pre == "tekken",
+            vocab: vocabulary.ids(),
+            merges,
         },
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-    }))
+    })
 }
 
 fn is_llama3(pre: &str) -> bool {
@@ -220,7 +248,7 @@ fn byte_step(use_regex: bool) -> Value {
 }
 
 /// SentencePiece's BPE: pieces with scores, and byte pieces for characters that have none.
-fn sentence_piece(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Value> {
+fn sentence_piece<'a>(metadata: &'a Metadata, vocabulary: &Vocabulary<'a>) -> Result<TokenizerJson<'a>> {
     let scores = metadata.f64s(SCORES)?;
     if scores.len() != vocabulary.tokens.len() {
         bail!(
@@ -232,32 +260,44 @@ fn sentence_piece(metadata: &Metadata, vocabulary: &Vocabulary) -> Result<Value>
     let Some((_, unknown)) = vocabulary.special(metadata, "unknown")? else {
         bail!("metadata key 'tokenizer.ggml.unknown_token_id' is missing; convert the model again");
     };
-    let ids = vocabulary.ids();
-    let merges = merges_from_scores(vocabulary, &ids, &scores);
-    let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
-    let prefix = json!({"type": "Prepend", "prepend": "▁"});
-    let decode_space = json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "});
-    let mut decoders = vec![decode_space, json!({"type": "ByteFallback"}), json!({"type": "Fuse"})];
-    let mut normalizers = vec![space];
+    let mut normalizers = vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"})];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
     if metadata.optional_bool(ADD_SPACE_PREFIX)?.unwrap_or(true) {
-        normalizers.insert(0, prefix);
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": "▁"}));
         decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
     }
-    Ok(json!({
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": null,
-        "model": {
-            "type": "BPE", "vocab": ids, "merges": merges, "ignore_merges": false,
-            "byte_fallback": true, "fuse_unk": true, "unk_token": unknown, "dropout": null,
-            "continuing_subword_prefix": null, "end_of_word_suffix": null,
+    let vocab = vocabulary.ids();
+    Ok(TokenizerJson {
+        version: "1.0",
+        added_tokens: vocabulary.added_tokens(),
+        normalizer: json!({"type": "Sequence", "normalizers": normalizers}),
+        pre_tokenizer: Value::Null,
+        post_processor: post_processor(metadata, vocabulary)?,
+        decoder: json!({"type": "Sequence", "decoders": decoders}),
+        model: Model {
+            kind: "BPE",
+            unk_token: Some(unknown),
+            fuse_unk: true,
+            byte_fallback: true,
+            ignore_merges: false,
+            merges: merges_from_scores(vocabulary, &vocab, &scores),
+            vocab,
         },
-        "decoder": {"type": "Sequence", "decoders": decoders},
-    }))
+    })
 }
 
 /// SentencePiece merges whichever neighbours make the piece with the highest score. As a list of merges that is: every
-/// way to cut a piece into two, in the order of the scores of the whole pieces.
-fn merges_from_scores(vocabulary: &Vocabulary, ids: &Map<String, Value>, scores: &[f64]) -> Vec<Value> {
+/// way to cut a piece into two, in the order of the scores of the whole pieces, and for one piece in the order of the
+/// halves' ids, as published tokenizers have them.
+fn merges_from_scores<'a>(
+    vocabulary: &Vocabulary<'a>,
+    ids: &BTreeMap<&str, usize>,
+    scores: &[f64],
+) -> Vec<(&'a str, &'a str)> {
     let mut merges = Vec::new();
     for (id, piece, kind) in vocabulary.pieces() {
         if kind != Kind::Text {
@@ -265,13 +305,13 @@ fn merges_from_scores(vocabulary: &Vocabulary, ids: &Map<String, Value>, scores:
         }
         for (cut, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(cut);
-            if ids.contains_key(left) && ids.contains_key(right) {
-                merges.push((scores[id], left, right));
+            if let (Some(left_id), Some(right_id)) = (ids.get(left), ids.get(right)) {
+                merges.push((scores[id], (left_id, right_id), (left, right)));
             }
         }
     }
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0));
-    merges.into_iter().map(|(_, left, right)| json!([left, right])).collect()
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    merges.into_iter().map(|(_, _, halves)| halves).collect()
 }
 
 /// The defaults where the file has no flag are those of the format's own implementation.

@@ -138,3 +138,73 @@ fn local_names(folder: &Path) -> Vec<String> {
     names.retain(|name| !name.starts_with('.'));
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A `models/` folder with these files.
+    fn models(names: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "{}").unwrap();
+        }
+        folder
+    }
+
+    fn local(model: &str, folder: &tempfile::TempDir) -> Result<PathBuf> {
+        resolve_local(model, &[folder.path().to_path_buf()])
+    }
+
+    #[test]
+    fn a_local_model_is_a_path_or_a_name_with_or_without_its_format() {
+        let folder = models(&["a.Q4_1.gguf", "b.Q4_0.gguf", "b.Q8_0.gguf", "c/config.json", ".a.gguf.stamp"]);
+        let path = folder.path().join("a.Q4_1.gguf");
+        assert_eq!(local(path.to_str().unwrap(), &folder).unwrap(), path);
+        assert_eq!(local("a.Q4_1.gguf", &folder).unwrap(), path);
+        assert_eq!(local("a", &folder).unwrap(), path);
+        assert_eq!(local("c", &folder).unwrap(), folder.path().join("c"));
+        let error = local("b", &folder).unwrap_err().to_string();
+        assert!(error.contains("b.Q4_0.gguf, b.Q8_0.gguf"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_model_is_one_line_with_the_way_to_get_it() {
+        let folder = models(&[]);
+        let cache = tempfile::tempdir().unwrap();
+        let cached = |model| resolve_cached(&Reference::parse(model).unwrap(), cache.path());
+        for (error, part) in [
+            (local("SmolLM2-135M-Instruct", &folder), "run: scripts/fetch-model"),
+            (local("SmolLM2-135M-Instruct.Q4_1.gguf", &folder), "run: scripts/fetch-model"),
+            (local("org/name", &folder), "write hf://org/name"),
+            (local("/no/such/place", &folder), "no such path"),
+            (local("nothing", &folder), "hf://org/name"),
+            (cached("hf://org/name@v1"), "run: ridgepoint fetch hf://org/name@v1"),
+        ] {
+            let error = error.unwrap_err();
+            assert_eq!(crate::error::exit_code(&error), 2);
+            let text = error.to_string();
+            assert!(text.contains(part) && text.lines().count() == 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_snapshot_is_not_resolved() {
+        let commit = "0123456789abcdef0123456789abcdef01234567";
+        let cache = models(&[&format!("models--org--name/snapshots/{commit}/config.json")]);
+        let reference = Reference::parse(&format!("hf://org/name@{commit}")).unwrap();
+        let error = resolve_cached(&reference, cache.path()).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors is missing") && error.contains("ridgepoint fetch"), "{error}");
+    }
+
+    #[test]
+    fn local_models_are_listed_with_their_sizes() {
+        let folder = models(&["a.gguf", "c/config.json", "notes.txt", ".a.gguf.stamp"]);
+        let models = list_local(folder.path()).unwrap();
+        assert_eq!(models.len(), 2);
+        assert_eq!((models[0].model.as_str(), models[0].size_bytes), ("a.gguf", 2));
+        assert_eq!(models[1].missing.as_deref(), Some("model.safetensors"));
+    }
+}

@@ -1,0 +1,226 @@
+//! Every kernel against float64, at every row count, with awkward shapes, strides and values.
+
+use proptest::prelude::*;
+
+use super::kernel::{self, Product};
+use super::pool::Pool;
+use super::product::Engine;
+
+/// A product with its memory. Rows are longer than they need to be and start off alignment; what lies between them
+/// in A and B is NaN, so that reading it shows, and a mark in C, so that writing it shows.
+#[derive(Clone, Debug)]
+struct Case {
+    rows: usize,
+    columns: usize,
+    depth: usize,
+    transposed: bool,
+    add: bool,
+    /// Floats before the first row and after each row of A, B and C.
+    gaps: [usize; 3],
+    a: Vec<f32>,
+    b: Vec<f32>,
+    c: Vec<f32>,
+}
+
+const MARK: f32 = 12345.0;
+
+/// `rows` by `length` random values between gaps.
+fn matrix(rows: usize, length: usize, gap: usize, between: f32, seed: &mut u64) -> Vec<f32> {
+    let mut out = vec![between; gap];
+    for _ in 0..rows {
+        for _ in 0..length {
+            *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            out.push((*seed >> 40) as f32 / (1 << 23) as f32 - 1.0);
+        }
+        out.extend(std::iter::repeat_n(between, gap));
+    }
+    out
+}
+
+impl Case {
+    fn new(
+        (rows, columns, depth): (usize, usize, usize),
+        transposed: bool,
+        add: bool,
+        gaps: [usize; 3],
+        seed: u64,
+    ) -> Case {
+        let mut seed = seed;
+        let (b_rows, b_length) = if transposed { (columns, depth) } else { (depth, columns) };
+        Case {
+            rows,
+            columns,
+            depth,
+            transposed,
+            add,
+            gaps,
+            a: matrix(rows, depth, gaps[0], f32::NAN, &mut seed),
+            b: matrix(b_rows, b_length, gaps[1], f32::NAN, &mut seed),
+            c: matrix(rows, columns, gaps[2], MARK, &mut seed),
+        }
+    }
+
+    fn a(&self, row: usize, k: usize) -> f32 {
+        self.a[self.gaps[0] + row * (self.depth + self.gaps[0]) + k]
+    }
+
+    fn b(&self, k: usize, column: usize) -> f32 {
+        let (row, item, length) = if self.transposed { (column, k, self.depth) } else { (k, column, self.columns) };
+        self.b[self.gaps[1] + row * (length + self.gaps[1]) + item]
+    }
+
+    fn c_index(&self, row: usize, column: usize) -> usize {
+        self.gaps[2] + row * (self.columns + self.gaps[2]) + column
+    }
+
+    /// C after computing the first `rows` rows.
+    fn run(&self, engine: &Engine, rows: usize) -> Vec<f32> {
+        let mut c = self.c.clone();
+        let b_length = if self.transposed { self.depth } else { self.columns };
+        let product = Product {
+            rows,
+            columns: self.columns,
+            depth: self.depth,
+            a: self.a[self.gaps[0]..].as_ptr(),
+            a_stride: self.depth + self.gaps[0],
+            b: self.b[self.gaps[1]..].as_ptr(),
+            b_stride: b_length + self.gaps[1],
+            c: c[self.gaps[2]..].as_mut_ptr(),
+            c_stride: self.columns + self.gaps[2],
+            add: self.add,
+        };
+        // SAFETY: the vectors hold what the product describes.
+        unsafe { engine.multiply(&product, self.transposed) };
+        c
+    }
+
+    /// Compares with float64: the error of adding up in float32 in any order, and C untouched elsewhere.
+    fn check(&self, engine: &Engine) {
+        let c = self.run(engine, self.rows);
+        let mut expected = self.c.clone();
+        for row in 0..self.rows {
+            for column in 0..self.columns {
+                let terms = (0..self.depth).map(|k| f64::from(self.a(row, k)) * f64::from(self.b(k, column)));
+                let start = if self.add { f64::from(self.c[self.c_index(row, column)]) } else { 0.0 };
+                let (mut sum, mut size) = (start, start.abs());
+                terms.for_each(|term| {
+                    sum += term;
+                    size += term.abs();
+                });
+                let found = c[self.c_index(row, column)];
+                let bound = (self.depth + 2) as f64 * f64::from(f32::EPSILON) * size;
+                let close = if sum.is_finite() {
+                    (f64::from(found) - sum).abs() <= bound
+                } else {
+                    f64::from(found).to_bits() == sum.to_bits() || (found.is_nan() && sum.is_nan())
+                };
+                let name = engine.kernel.name;
+                assert!(close, "{name}: {found} for {sum} at ({row}, {column}), error allowed {bound}");
+                expected[self.c_index(row, column)] = found;
+            }
+        }
+        assert_eq!(bits(&c), bits(&expected), "{}: wrote outside C", engine.kernel.name);
+    }
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn engines(threads: usize) -> Vec<Engine> {
+    kernel::all().into_iter().map(|kernel| Engine { kernel, pool: Pool::new(threads) }).collect()
+}
+
+fn shapes() -> impl Strategy<Value = (usize, usize, usize)> {
+    // Depths and columns around one vector, one cache line and one panel; now and then a large one.
+    let rows = prop_oneof![4 => 1usize..20, 1 => 20usize..70];
+    let columns = prop_oneof![Just(1), 1usize..9, 9usize..130];
+    let depth = prop_oneof![0usize..17, 17usize..100, 100usize..900];
+    (rows, columns, depth)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 150 }))]
+
+    #[test]
+    fn agrees_with_float64(
+        shape in shapes(),
+        transposed: bool,
+        add: bool,
+        gaps in [0usize..5, 0usize..5, 0usize..5],
+        threads in 1usize..4,
+        seed: u64,
+    ) {
+        let case = Case::new(shape, transposed, add, gaps, seed);
+        engines(threads).iter().for_each(|engine| case.check(engine));
+    }
+
+    #[test]
+    fn infinities_and_nans_arrive_as_ieee_says(
+        shape in (1usize..14, 1usize..40, 1usize..70),
+        transposed: bool,
+        value in prop_oneof![Just(f32::INFINITY), Just(f32::NEG_INFINITY), Just(f32::NAN)],
+        place: prop::sample::Index,
+        seed: u64,
+    ) {
+        let mut case = Case::new(shape, transposed, false, [0, 0, 0], seed);
+        let at = place.index(case.a.len());
+        case.a[at] = value;
+        let at = place.index(case.b.len());
+        case.b[at] = -value;
+        engines(1).iter().for_each(|engine| case.check(engine));
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_the_rows_computed_with_it() {
+    let shapes: &[_] = if cfg!(miri) { &[(9, 7, 40)] } else { &[(128, 67, 576), (70, 200, 1000), (40, 9, 13)] };
+    for &shape in shapes {
+        for (transposed, add) in [(true, false), (true, true), (false, false), (false, true)] {
+            let case = Case::new(shape, transposed, add, [1, 2, 3], 7);
+            for engine in engines(2) {
+                let wide = bits(&case.run(&engine, case.rows));
+                for rows in (1..=32).chain([33, 47, 64, 100]).filter(|rows| *rows < case.rows) {
+                    let narrow = bits(&case.run(&engine, rows));
+                    let end = case.c_index(rows - 1, case.columns);
+                    assert!(narrow[..end] == wide[..end], "{} differs at {rows} rows", engine.kernel.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let shape = if cfg!(miri) { (5, 20, 64) } else { (23, 300, 700) };
+    for transposed in [true, false] {
+        let case = Case::new(shape, transposed, false, [0, 0, 0], 11);
+        let alone: Vec<_> = engines(1).iter().map(|engine| bits(&case.run(engine, case.rows))).collect();
+        for threads in 2..5 {
+            for (engine, alone) in engines(threads).iter().zip(&alone) {
+                assert!(
+                    bits(&case.run(engine, case.rows)) == *alone,
+                    "{} threads change {}",
+                    threads,
+                    engine.kernel.name
+                );
+            }
+        }
+    }
+}
+
+/// Attention masks the positions that a row must not see: their weights are zero, and a row that is decoded alone
+/// does not have them at all.
+#[test]
+fn zeros_at_the_end_of_a_row_change_nothing() {
+    for depth in [1, 8, 31, 256, 300] {
+        let short = Case::new((1, 64, depth), false, false, [0, 0, 0], 3);
+        let mut long = short.clone();
+        long.depth = depth + 31;
+        long.a.resize(long.depth, 0.0);
+        long.b.resize(long.depth * 64, 0.75);
+        for engine in engines(1) {
+            assert_eq!(bits(&short.run(&engine, 1)), bits(&long.run(&engine, 1)), "{}", engine.kernel.name);
+        }
+    }
+}

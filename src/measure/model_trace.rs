@@ -1,0 +1,138 @@
+//! The trace of a drafter that is itself a transformer and drafts greedily, from a few wide forwards.
+//!
+//! As long as its drafts match the text, such a drafter reads the text: its j-th draft at a position, if the first
+//! j - 1 matched, is its first draft j - 1 positions later. So **one** forward over the text gives every match length
+//! ([`matches`]). Only what it proposes beyond its first mismatch, which rules that stop by confidence need to know, has
+//! a text of its own: [`drafts`] follows it from all positions side by side, one wide forward for each draft.
+
+use anyhow::{Result, ensure};
+use mlx_rs::Array;
+use mlx_rs::ops::indexing::argmax_axis;
+use mlx_rs::ops::logsumexp_axis;
+use mlx_rs::transforms::eval;
+
+use super::trace::Match;
+use crate::decode::prefill;
+use crate::model::cache::KvCache;
+use crate::model::transformer::{Logits, Transformer};
+
+/// Tokens of one wide forward. Attention over drafts grows with its square.
+const ROWS: usize = 64;
+
+/// What a drafter proposes at one position, whether it matches or not.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drafts {
+    pub tokens: Vec<u32>,
+    /// The drafter's own probability of each of them, at temperature 1.
+    pub confidences: Vec<f32>,
+}
+
+/// How far `draft_length` drafts match `text` at each of `positions` positions from `first` on (`first` is at least 1:
+/// a drafter needs a token to read). `text` must reach `draft_length` tokens beyond the last position.
+pub fn matches(
+    drafter: &Transformer,
+    text: &[u32],
+    first: usize,
+    positions: usize,
+    draft_length: usize,
+) -> Result<Vec<Match>> {
+    let end = first + positions + draft_length;
+    ensure!(first > 0 && text.len() >= end, "a trace up to token {end} needs a longer text than {}", text.len());
+    let mut cache = drafter.new_cache();
+    cache.reserve(end as i32);
+    prefill(drafter, &mut cache, &text[..first])?;
+    let mut hits = Vec::with_capacity(end - first);
+    for rows in text[first - 1..end - 1].chunks(ROWS) {
+        let Choice { tokens, .. } = read(drafter, &mut cache, rows)?;
+        eval(cache.arrays().chain([&tokens]))?;
+        let text = &text[first + hits.len()..];
+        hits.extend(tokens.try_as_slice::<u32>()?.iter().zip(text).map(|(draft, token)| draft == token));
+    }
+    let matched = |position| hits[position..position + draft_length].iter().take_while(|&&hit| hit).count();
+    Ok((0..positions).map(|position| Match { proposed: draft_length, matched: matched(position) }).collect())
+}
+
+/// All of `draft_length` drafts at each of `positions` positions from `first` on, mismatched ones included.
+pub fn drafts(
+    drafter: &Transformer,
+    text: &[u32],
+    first: usize,
+    positions: usize,
+    draft_length: usize,
+) -> Result<Vec<Drafts>> {
+    let end = first + positions;
+    ensure!(first > 0 && text.len() + 1 >= end, "a trace up to token {end} needs a longer text than {}", text.len());
+    let mut cache = drafter.new_cache();
+    cache.reserve((end + ROWS * draft_length) as i32);
+    prefill(drafter, &mut cache, &text[..first])?;
+    let mut all = Vec::with_capacity(positions);
+    for rows in text[first - 1..end - 1].chunks(ROWS) {
+        all.extend(branch(drafter, &mut cache, rows, draft_length)?);
+    }
+    Ok(all)
+}
+
+/// Reads `rows`, committed tokens, and follows the drafts after each of them. Leaves `cache` behind the last row.
+fn branch(drafter: &Transformer, cache: &mut KvCache, rows: &[u32], draft_length: usize) -> Result<Vec<Drafts>> {
+    let first_draft = cache.len() + 1;
+    let mut steps: Vec<Choice> = Vec::with_capacity(draft_length);
+    for step in 0..draft_length {
+        let choice = match steps.last() {
+            None => read(drafter, cache, rows)?,
+            Some(Choice { tokens, .. }) => {
+                let mask = branch_mask(first_draft as usize, rows.len(), step);
+                let position = first_draft + step as i32 - 1;
+                Choice::of(&drafter.forward_branches(&tokens.reshape(&[1, -1])?, cache, position, &mask)?)?
+            }
+        };
+        steps.push(choice);
+    }
+    cache.truncate(first_draft - 1 + rows.len() as i32);
+    eval(cache.arrays().chain(steps.iter().flat_map(|step| [&step.tokens, &step.confidences])))?;
+    let (mut tokens, mut confidences) = (Vec::new(), Vec::new());
+    for step in &steps {
+        tokens.push(step.tokens.try_as_slice::<u32>()?);
+        confidences.push(step.confidences.try_as_slice::<f32>()?);
+    }
+    let row = |n: usize| Drafts {
+        tokens: tokens.iter().map(|step| step[n]).collect(),
+        confidences: confidences.iter().map(|step| step[n]).collect(),
+    };
+    Ok((0..rows.len()).map(row).collect())
+}
+
+/// `[rows, held + rows * drafts]` bool. Row n goes on after the first `first + n` of the tokens held, all of which were
+/// committed, and sees of the drafts, which lie behind them step by step, those of its own branch.
+fn branch_mask(first: usize, rows: usize, drafts: usize) -> Array {
+    let held = first - 1 + rows;
+    let sees = |row: usize, column: usize| {
+        if column < held { column < first + row } else { (column - held) % rows == row }
+    };
+    let columns = held + rows * drafts;
+    let mask: Vec<bool> = (0..rows).flat_map(|row| (0..columns).map(move |column| sees(row, column))).collect();
+    Array::from_slice(&mask, &[rows as i32, columns as i32])
+}
+
+/// The first draft after each of `rows`, committed tokens that follow those in `cache`.
+fn read(drafter: &Transformer, cache: &mut KvCache, rows: &[u32]) -> Result<Choice> {
+    Choice::of(&drafter.forward(&Array::from_slice(rows, &[1, rows.len() as i32]), cache, Logits::All)?)
+}
+
+/// A greedy draft for each row.
+struct Choice {
+    /// `[rows]` uint32
+    tokens: Array,
+    /// `[rows]` float32
+    confidences: Array,
+}
+
+impl Choice {
+    /// `logits`: `[1, rows, vocab]`.
+    fn of(logits: &Array) -> Result<Self> {
+        let logits = logits.squeeze_axes(&[0])?;
+        let tokens = argmax_axis(&logits, -1, false)?;
+        let logits = logits.as_type::<f32>()?;
+        let confidences = logits.max_axis(-1, false)?.subtract(logsumexp_axis(&logits, -1, false)?)?.exp()?;
+        Ok(Self { tokens, confidences })
+    }
+}
