@@ -117,7 +117,9 @@ fn finished(folder: &Path) {
 }
 
 fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
-    ["predictions.csv", "arms.csv", "decision.csv"].map(|file| fs::read(folder.join(file)).unwrap()).to_vec()
+    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv"]
+        .map(|file| fs::read(folder.join(file)).unwrap())
+        .to_vec()
 }
 
 #[test]

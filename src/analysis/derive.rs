@@ -3,9 +3,10 @@
 use super::choice::{Choice, Rules, choose, confirm};
 use super::comparison::{Comparison, arm_rows, compare};
 use super::gather::{Complete, complete_blocks};
-use super::predictions::{Timing, Traced, gather_traces, predictions};
+use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 use crate::results::{
-    ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
+    AcceptanceRow, ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read,
+    write,
 };
 use crate::roofline::{Ceilings, Regime, RegimePoint};
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,7 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
     pub predictions: Vec<PredictionRow>,
+    pub acceptance: Vec<AcceptanceRow>,
     /// One for each drafter that was timed, by name.
     pub choices: Vec<RegimeChoice>,
     /// What to know about the folder as a whole.
@@ -71,17 +73,18 @@ pub fn derive(folder: &Path) -> Result<Derived> {
             Err(warning) => warnings.push(warning),
         }
     }
-    Ok(Derived { choices, warnings, predictions })
+    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings })
 }
 
 impl Derived {
     /// Writes the derived files.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        write_rows(&folder.join("predictions.csv"), &self.predictions)?;
+        write(folder, &self.predictions)?;
+        write(folder, &self.acceptance)?;
         let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
-        write_rows(&folder.join("arms.csv"), &arms)?;
+        write(folder, &arms)?;
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
-        write_rows(&folder.join("decision.csv"), &rows)
+        write(folder, &rows)
     }
 }
 
