@@ -162,6 +162,34 @@ fn gguf_tokenizers_have_the_ids_of_others() {
 }
 
 #[test]
+fn sentence_piece_scores_become_the_merges_of_published_files() {
+    let (_, _, vocabulary) = gguf_golden();
+    let parse = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    let ours = parse(&gguf::tokenizer::tokenizer_json(&metadata("llama", "default", &vocabulary)).unwrap());
+    let published = parse(&read("llama2/tokenizer.json"));
+    for part in ["normalizer", "pre_tokenizer", "decoder", "added_tokens"] {
+        assert_eq!(ours[part], published[part], "{part}");
+    }
+    for part in ["vocab", "merges", "unk_token", "fuse_unk", "byte_fallback"] {
+        assert_eq!(ours["model"][part], published["model"][part], "{part}");
+    }
+}
+
+#[test]
+fn byte_level_pre_tokenizers_are_those_of_published_files() {
+    let (_, vocabulary, _) = gguf_golden();
+    let parse = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+    for (pre, family) in [("qwen2", "qwen"), ("llama-bpe", "llama3"), ("tekken", "mistral-nemo")] {
+        let ours = parse(&gguf::tokenizer::tokenizer_json(&metadata("gpt2", pre, &vocabulary)).unwrap());
+        let published = parse(&read(&format!("{family}/tokenizer.json")));
+        for part in ["normalizer", "pre_tokenizer", "decoder"] {
+            assert_eq!(ours[part], published[part], "{pre} {part}");
+        }
+        assert_eq!(ours["model"]["ignore_merges"], published["model"]["ignore_merges"], "{pre}");
+    }
+}
+
+#[test]
 fn gguf_flags_are_kept() {
     let (_, byte_level, sentence_piece) = gguf_golden();
     let with = |mut metadata: Metadata, key: &str, value: bool| {
@@ -181,6 +209,16 @@ fn gguf_flags_are_kept() {
         *with(metadata("gpt2", "qwen2", &byte_level), "add_eos_token", true).encode("a", true).unwrap().last().unwrap(),
         2
     );
+
+    let qwen = rebuilt(&metadata("gpt2", "qwen2", &byte_level)).unwrap();
+    let ids = qwen.encode("<s>a<think>b[PAD1]</s>", false).unwrap();
+    assert_eq!(
+        qwen.decode(&ids, true).unwrap(),
+        "a<think>b[PAD1]",
+        "a user-defined token is text, a control token is not"
+    );
+    assert_eq!(byte_level.tokens.last().unwrap(), "[PAD1]");
+    assert_eq!(qwen.vocab_size(), byte_level.tokens.len() - 1, "a filler is no piece");
 
     let mut templated = metadata("gpt2", "qwen2", &byte_level);
     templated.insert("tokenizer.chat_template".into(), Entry::String("{{ messages }}".into())).unwrap();
@@ -273,8 +311,8 @@ fn vocabularies_are_compared_piece_by_piece() {
     assert_eq!(qwen.vocabulary_mismatch(&family("qwen")), None);
     let llama3 = family("llama3");
     let first = qwen.vocabulary_mismatch(&llama3).unwrap();
-    assert_eq!(first, Mismatch { id: 600, ours: "<|endoftext|>".into(), theirs: "<|begin_of_text|>".into() });
-    assert_eq!(llama3.vocabulary_mismatch(&qwen).unwrap().id, 600);
+    assert_eq!(first, Mismatch { id: 603, ours: "<|endoftext|>".into(), theirs: "<|begin_of_text|>".into() });
+    assert_eq!(llama3.vocabulary_mismatch(&qwen).unwrap().id, 603);
 
     // More rows in one vocabulary are no mismatch.
     let mut fewer: Value = serde_json::from_str(&read("qwen/tokenizer.json")).unwrap();
@@ -301,7 +339,7 @@ fn ends_of_text_come_from_the_first_file_that_names_them() {
     assert_eq!(ends(two.clone(), json!({"eos_token_id": 5})), Ok(vec![7, 8]));
     assert_eq!(ends(Value::Null, json!({"eos_token_id": 5})), Ok(vec![5]));
     assert_eq!(ends(json!({"eos_token_id": null}), two), Ok(vec![7, 8]));
-    assert_eq!(ends(Value::Null, json!({})), Ok(vec![602]), "<|im_end|>");
+    assert_eq!(ends(Value::Null, json!({})), Ok(vec![605]), "<|im_end|>");
     for bad in [json!("</s>"), json!([]), json!([1, -1]), json!(1.5), json!(1u64 << 32)] {
         let message = ends(Value::Null, json!({"eos_token_id": bad})).unwrap_err();
         assert!(message.starts_with("models/x: config.json: eos_token_id is "), "{message}");

@@ -150,6 +150,10 @@ text <|endoftext|> more
 中<|im_end|>文"""
 
 
+# What the families' ways to cut a text differ in, all in the first text.
+EDGES = "(!\n/\n/ 1234567 THEY'LL they'll  12 MixedCASE e\u0301 brown  lazy dog\r\n\r\n  \n x\u00bd<s></s><think>"
+
+
 def lines(block):
     """One text a line; a written-out backslash-n or -t is a new line or a tab."""
     return [line.replace("\\n", "\n").replace("\\t", "\t") for line in block.split("\n")]
@@ -181,7 +185,7 @@ def mixtures(count):
 def texts():
     """At least 500 different texts, always the same ones."""
     blocks = [PROSE, CODE, DIGITS, SCRIPTS, SYMBOLS, SPECIAL]
-    everything = [""] + [line for block in blocks for line in lines(block)]
+    everything = [EDGES, ""] + [line for block in blocks for line in lines(block)]
     everything += ["  " + line for line in lines(PROSE)[:6]] + [line + " " for line in lines(CODE)[:6]]
     everything += [unicodedata.normalize("NFD", line) for line in lines(SCRIPTS)]
     everything += white_space() + control() + mixtures(240)

@@ -156,8 +156,11 @@ def train(normalizer, pre_tokenizer, alphabet, size, first=()):
 
 
 def byte_level_vocabulary():
+    """The pieces at the end can be reached by no merge, only where a whole word is looked up first."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    return train(None, pre_tokenizers.ByteLevel(False, use_regex=False), alphabet, 600)
+    vocabulary, merges = train(None, pre_tokenizers.ByteLevel(False, use_regex=False), alphabet, 600)
+    whole = ["Ġbrown", "Ġdog", "Dear"]
+    return {**vocabulary, **{piece: len(vocabulary) + i for i, piece in enumerate(whole)}}, merges
 
 
 def sentence_piece_vocabulary():
