@@ -99,7 +99,7 @@ pub fn acceptance(traced: &[Traced]) -> Vec<AcceptanceRow> {
 /// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
 pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
     let mut rows = Vec::new();
-    for Traced { drafter, traces } in traced {
+    for Traced { drafter, traces, .. } in traced {
         let costs = timing.costs(drafter)?;
         let traces: Vec<Trace> = traces.values().cloned().collect();
         let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
