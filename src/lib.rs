@@ -2,12 +2,11 @@
 //! exactly for every draft length, and a draft length chosen by statistics for each memory-bandwidth regime.
 //!
 //! Data flows one way through the modules:
-//! scenario → cells → measure (machine, model, draft, decode) → raw rows (CSV) → stats and roofline → decision → report.
+//! scenario → cells → measure (machine, model, draft, decode) → raw rows (CSV) → analysis (stats, roofline) → report.
 //! Everything from the CSVs on is pure and builds without MLX (`--no-default-features`).
 
 pub mod analysis;
 pub mod cli;
-
 pub mod error;
 pub mod report;
 pub mod results;

@@ -117,7 +117,9 @@ fn finished(folder: &Path) {
 }
 
 fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
-    ["predictions.csv", "arms.csv", "decision.csv"].map(|file| fs::read(folder.join(file)).unwrap()).to_vec()
+    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv"]
+        .map(|file| fs::read(folder.join(file)).unwrap())
+        .to_vec()
 }
 
 #[test]
@@ -179,6 +181,11 @@ fn an_unfinished_folder_says_what_is_missing() {
     let assert = analyze(&[root.path().to_str().unwrap()]).assert().success();
     let warnings = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert!(warnings.contains("lookup: 1 complete prompts (p1: "), "{warnings}");
+    let (first, second) = (lines[1], lines[2].replace(",0.0,48,", ",-1.0,48,"));
+    fs::write(&path, format!("{}\n{first}\n{second}\n", lines[0])).unwrap();
+    let assert = analyze(&[root.path().to_str().unwrap()]).assert().code(1);
+    let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(error.contains("runs.csv: line 3: started_s: -1 s comes after 0 s in launch 0"), "{error}");
     fs::remove_file(root.path().join("environment.json")).unwrap();
     analyze(&[root.path().to_str().unwrap()]).assert().code(1);
 }

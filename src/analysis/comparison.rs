@@ -144,7 +144,7 @@ mod tests {
             ],
             left_out: Vec::new(),
         };
-        (timing, Traced { drafter: "self".to_string(), traces }, complete)
+        (timing, Traced { drafter: "self".to_string(), traces, categories: BTreeMap::new() }, complete)
     }
 
     fn warnings(seconds: [f64; 2]) -> Vec<Option<String>> {

@@ -3,19 +3,21 @@
 use super::choice::{Choice, Rules, choose, confirm};
 use super::comparison::{Comparison, arm_rows, compare};
 use super::gather::{Complete, complete_blocks};
-use super::predictions::{Timing, Traced, gather_traces, predictions};
+use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 use crate::results::{
-    ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read, write_rows,
+    AcceptanceRow, ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read,
+    write,
 };
 use crate::roofline::{Ceilings, Regime, RegimePoint};
-use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use anyhow::{Context, Result, bail};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// All that follows from a folder's raw files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
     pub predictions: Vec<PredictionRow>,
+    pub acceptance: Vec<AcceptanceRow>,
     /// One for each drafter that was timed, by name.
     pub choices: Vec<RegimeChoice>,
     /// What to know about the folder as a whole.
@@ -59,6 +61,7 @@ pub fn derive(folder: &Path) -> Result<Derived> {
         None => Vec::new(),
     };
     let runs: Vec<RunRow> = read(folder)?;
+    check_clock(&runs)?;
     let drafters: BTreeSet<&str> =
         runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
     let source = Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, traced: &traced };
@@ -70,18 +73,36 @@ pub fn derive(folder: &Path) -> Result<Derived> {
             Err(warning) => warnings.push(warning),
         }
     }
-    Ok(Derived { choices, warnings, predictions })
+    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings })
 }
 
 impl Derived {
     /// Writes the derived files.
     pub fn write(&self, folder: &Path) -> Result<()> {
-        write_rows(&folder.join("predictions.csv"), &self.predictions)?;
+        write(folder, &self.predictions)?;
+        write(folder, &self.acceptance)?;
         let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
-        write_rows(&folder.join("arms.csv"), &arms)?;
+        write(folder, &arms)?;
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
-        write_rows(&folder.join("decision.csv"), &rows)
+        write(folder, &rows)
     }
+}
+
+/// Refuses runs whose start lies before that of the run before them in the same launch.
+fn check_clock(runs: &[RunRow]) -> Result<()> {
+    let mut latest: BTreeMap<u64, f64> = BTreeMap::new();
+    for (place, run) in runs.iter().enumerate() {
+        let before = latest.insert(run.launch, run.started_s);
+        if let Some(before) = before.filter(|before| *before > run.started_s) {
+            bail!(
+                "runs.csv: line {}: started_s: {} s comes after {before} s in launch {}; the clock went backwards",
+                place + 2,
+                run.started_s,
+                run.launch
+            );
+        }
+    }
+    Ok(())
 }
 
 fn folder_warnings(costs: &[CostRow], runs: &[RunRow]) -> Vec<String> {
@@ -143,7 +164,8 @@ impl Source<'_> {
         let decision = &choice.decision;
         let confirmed = choice.confirmation.as_ref();
         let notable = choice.notable_length();
-        let regime = decision.recommended.and_then(|length| self.regime(u64::from(length) + 1));
+        let length = decision.recommended.map(u64::from).or(notable);
+        let regime = length.and_then(|length| self.regime(length + 1));
         let spoken_of = notable.and_then(|length| choice.versus_plain(length));
         DecisionRow {
             machine: self.stamp.identity.machine.clone(),

@@ -14,4 +14,4 @@ pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
-pub use predictions::{Timing, Traced, gather_traces, predictions};
+pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};

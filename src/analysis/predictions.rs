@@ -1,9 +1,9 @@
 //! `predictions.csv` from the measured cost and the traces.
 
-use crate::results::{CostRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
+use crate::results::{AcceptanceRow, CostRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
 use crate::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, predict};
 use anyhow::{Context, Result, bail};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Times of one target at one context, batch and precision, and of its drafters' proposals.
 #[derive(Debug, Clone)]
@@ -66,29 +66,52 @@ impl Timing {
 }
 
 /// The traces of one drafter on the tuning prompts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Traced {
     pub drafter: String,
     /// By prompt.
     pub traces: BTreeMap<String, Trace>,
+    /// The category of each prompt.
+    pub categories: BTreeMap<String, String>,
+}
+
+/// Acceptance by category and place in the draft, for each drafter.
+pub fn acceptance(traced: &[Traced]) -> Vec<AcceptanceRow> {
+    let mut rows = Vec::new();
+    for Traced { drafter, traces, categories } in traced {
+        let distinct: BTreeSet<&String> = categories.values().collect();
+        for category in distinct {
+            let of_category = traces.iter().filter(|(prompt, _)| categories.get(*prompt) == Some(category));
+            let counts = Acceptance::of(of_category.map(|(_, trace)| trace)).by_place;
+            rows.extend(counts.iter().enumerate().map(|(place, count)| AcceptanceRow {
+                drafter: drafter.clone(),
+                category: category.clone(),
+                draft_position: place as u64 + 1,
+                reached: count.reached,
+                accepted: count.accepted,
+                alpha: count.alpha(),
+            }));
+        }
+    }
+    rows
 }
 
 /// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
 pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
     let mut rows = Vec::new();
-    for Traced { drafter, traces } in traced {
+    for Traced { drafter, traces, .. } in traced {
         let costs = timing.costs(drafter)?;
         let traces: Vec<Trace> = traces.values().cloned().collect();
         let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
         let lengths: Vec<usize> = draft_lengths.iter().copied().filter(|length| *length <= longest).collect();
         let (predictions, oracle_s) = predict(&traces, &lengths, &costs)?;
-        let total = Acceptance::of(&traces).total();
+        let first = Acceptance::of(&traces).first();
         rows.extend(predictions.into_iter().map(|prediction| PredictionRow {
             drafter: drafter.clone(),
             draft_length: prediction.draft_length as u64,
-            reached: total.reached,
-            accepted: total.accepted,
-            alpha: total.alpha(),
+            positions: first.reached,
+            first_accepted: first.accepted,
+            alpha: first.alpha(),
             tau: prediction.replay.tau(),
             textbook_tok_per_s: prediction.textbook_s.map(f64::recip),
             iid_tok_per_s: prediction.iid_s.map(f64::recip),
@@ -113,10 +136,13 @@ pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Tra
     let mut result = Vec::new();
     for (drafter, prompts) in grouped {
         let whole = prompts.into_iter().filter(|(_, rows)| rows.len() == longest);
-        let traces = whole.map(|(prompt, rows)| Ok((prompt.to_string(), trace_of(prompt, rows)?)));
-        let traces: BTreeMap<String, Trace> = traces.collect::<Result<_>>()?;
-        if !traces.is_empty() {
-            result.push(Traced { drafter: drafter.to_string(), traces });
+        let mut traced = Traced { drafter: drafter.to_string(), ..Traced::default() };
+        for (prompt, rows) in whole {
+            traced.categories.insert(prompt.to_string(), rows[0].category.clone());
+            traced.traces.insert(prompt.to_string(), trace_of(prompt, rows)?);
+        }
+        if !traced.traces.is_empty() {
+            result.push(traced);
         }
     }
     Ok(result)
@@ -174,7 +200,7 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
         assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
-        assert_eq!((rows[1].reached, rows[1].accepted, rows[1].tau), (5, 3, 1.5));
+        assert_eq!((rows[1].positions, rows[1].first_accepted, rows[1].tau), (3, 2, 1.5));
     }
 
     #[test]
@@ -189,6 +215,20 @@ mod tests {
         let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[0, 1, 2]).unwrap();
         let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap());
         assert_eq!(predicted(gather_traces(&all, &prompts).unwrap()), alone);
+    }
+
+    #[test]
+    fn acceptance_is_counted_by_category_and_place() {
+        let of = |prompt: &str, category: &str, matched: &[u64]| -> Vec<TraceRow> {
+            let rows = trace(prompt, matched).into_iter();
+            rows.map(|row| TraceRow { category: category.to_string(), ..row }).collect()
+        };
+        let all = [of("a", "y", &[0, 2, 1]), of("b", "x", &[2, 2, 2]), of("c", "y", &[1, 1, 0])].concat();
+        let rows = acceptance(&gather_traces(&all, &[]).unwrap());
+        let counts: Vec<_> =
+            rows.iter().map(|row| (row.category.as_str(), row.draft_position, row.reached, row.accepted)).collect();
+        assert_eq!(counts, [("x", 1, 3, 3), ("x", 2, 3, 3), ("y", 1, 6, 4), ("y", 2, 4, 1)]);
+        assert_eq!(rows[3].alpha, Some(0.25));
     }
 
     #[test]

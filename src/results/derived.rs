@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 pub struct PredictionRow {
     pub drafter: String,
     pub draft_length: u64,
-    /// Draft tokens reached over all traced prompts, and those accepted: the counts behind α.
-    pub reached: u64,
-    pub accepted: u64,
-    /// Mean chance that a reached draft token is accepted.
+    /// Traced positions, and those whose first drafted token is accepted: the counts behind α.
+    pub positions: u64,
+    pub first_accepted: u64,
+    /// Chance that one drafted token is accepted.
     pub alpha: Option<f64>,
     /// Committed tokens a round in the replay.
     pub tau: f64,
@@ -23,6 +23,21 @@ pub struct PredictionRow {
     pub replay_tok_per_s: Option<f64>,
     /// Measured t(b) and a draft length chosen each round in knowledge of the match length: the bound on any rule.
     pub oracle_tok_per_s: Option<f64>,
+}
+
+/// `acceptance.csv`: one place in the draft on the tuning prompts of one category.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct AcceptanceRow {
+    pub drafter: String,
+    pub category: String,
+    /// Place in the draft, from 1.
+    pub draft_position: u64,
+    /// Positions of the text at which all earlier places are accepted.
+    pub reached: u64,
+    /// Those at which this one is too.
+    pub accepted: u64,
+    /// Accepted over reached; empty if never reached.
+    pub alpha: Option<f64>,
 }
 
 /// `arms.csv`: one draft length that was timed, on the complete tuning prompts.
@@ -95,6 +110,11 @@ impl Wire for PredictionRow {
     const FILE: &'static str = "predictions.csv";
 }
 impl Derived for PredictionRow {}
+
+impl Wire for AcceptanceRow {
+    const FILE: &'static str = "acceptance.csv";
+}
+impl Derived for AcceptanceRow {}
 
 impl Wire for ArmRow {
     const FILE: &'static str = "arms.csv";

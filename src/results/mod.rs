@@ -11,12 +11,12 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{ArmRow, DecisionRow, PredictionRow};
+pub use derived::{AcceptanceRow, ArmRow, DecisionRow, PredictionRow};
 pub use environment::{Identity, Stamp};
 pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read};
+pub use store::{ResultsDir, read, write};
 pub use table::Table;
-pub use wire::{Derived, Raw, Wire, columns, read_rows, write_rows};
+pub use wire::{Derived, Raw, Wire, columns, read_rows};
 
 /// The version of all CSV schemas, written to `environment.json`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -33,6 +33,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<DraftTokenRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),
+        entry::<AcceptanceRow>(),
         entry::<ArmRow>(),
         entry::<DecisionRow>(),
     ]

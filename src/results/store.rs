@@ -62,11 +62,11 @@ impl ResultsDir {
     pub fn table<R: Raw>(&self) -> Result<Table<R>> {
         Table::open(&self.path)
     }
+}
 
-    /// Writes a derived file whole.
-    pub fn write<R: Derived>(&self, rows: &[R]) -> Result<()> {
-        write_rows(&self.path.join(R::FILE), rows)
-    }
+/// Writes a derived file of a results folder whole; a reader sees the old file or the new one.
+pub fn write<R: Derived>(folder: &Path, rows: &[R]) -> Result<()> {
+    write_rows(&folder.join(R::FILE), rows)
 }
 
 /// Reads a file of a results folder; no rows if it is not there.
@@ -173,8 +173,8 @@ mod tests {
         let folder = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
         assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), []);
         let rows = [PredictionRow { tau: 1.0 / 3.0, alpha: Some(1e-300), ..PredictionRow::default() }];
-        folder.write(&rows).unwrap();
-        folder.write(&rows).unwrap();
+        write(folder.path(), &rows).unwrap();
+        write(folder.path(), &rows).unwrap();
         assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), rows);
         let left: Vec<_> = fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".new")), "{left:?}");

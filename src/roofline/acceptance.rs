@@ -43,17 +43,16 @@ impl Acceptance {
         Acceptance { by_place }
     }
 
-    /// All places together.
-    pub fn total(&self) -> PositionCount {
-        self.by_place.iter().fold(PositionCount::default(), |sum, count| PositionCount {
-            reached: sum.reached + count.reached,
-            accepted: sum.accepted + count.accepted,
-        })
+    /// The first place: every position of the text counts once.
+    pub fn first(&self) -> PositionCount {
+        self.by_place.first().copied().unwrap_or_default()
     }
 
-    /// α: accepted over reached at all places together, the maximum-likelihood estimate if acceptance is i.i.d.
+    /// α of the i.i.d. formulas: the chance that one drafted token is accepted, over the positions of the target's text
+    /// (Leviathan, Kalman and Matias 2023, definition 3.1). Later places are not pooled into it: they are reached where
+    /// drafting is easy, and a single easy stretch is counted at every position of it.
     pub fn alpha(&self) -> Option<f64> {
-        self.total().alpha()
+        self.first().alpha()
     }
 }
 
@@ -77,7 +76,7 @@ mod tests {
         let acceptance = Acceptance::of([&Trace::new(drafts.to_vec(), 3).unwrap()]);
         let counts: Vec<_> = acceptance.by_place.iter().map(|count| (count.reached, count.accepted)).collect();
         assert_eq!(counts, [(4, 3), (3, 2), (2, 1)]);
-        assert_eq!(acceptance.alpha(), Some(6.0 / 9.0));
+        assert_eq!(acceptance.alpha(), Some(3.0 / 4.0));
     }
 
     #[test]

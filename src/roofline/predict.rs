@@ -99,12 +99,12 @@ mod tests {
 
     #[test]
     fn three_predictions_by_hand() {
-        // Places reached and accepted: (3, 2), (2, 1) and (1, 0), so α = 1/2.
+        // The first drafted token is accepted at two of three positions, so α = 2/3.
         let (predictions, _) = predict(&[trace(&[0, 2, 1])], &[0, 2], &costs()).unwrap();
         let plain = &predictions[0];
         assert_eq!((plain.textbook_s, plain.iid_s, plain.replay_s), (Some(9.0), Some(9.0), Some(9.0)));
         let two = &predictions[1];
-        let tokens = 1.0 + 0.5 + 0.25;
+        let tokens = 1.0 + 2.0 / 3.0 + 4.0 / 9.0;
         assert!((two.textbook_s.unwrap() - (2.0 + 9.0) / tokens).abs() < 1e-12);
         assert!((two.iid_s.unwrap() - (2.0 + 12.0) / tokens).abs() < 1e-12);
         // Two rounds of 14 s for three tokens.
