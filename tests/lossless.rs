@@ -1,0 +1,134 @@
+//! Greedy speculation yields the tokens of plain greedy decoding, for every drafter and draft length, on the real model.
+#![cfg(feature = "mlx")]
+
+use mlx_rs::Dtype;
+use ridgepoint::decode::sampling::Sampling;
+use ridgepoint::decode::{Request, plain, prefill, speculative};
+use ridgepoint::draft::{self, Drafter};
+use ridgepoint::measure::runs::logit_margin;
+use ridgepoint::model::language_model::LanguageModel;
+use ridgepoint::model::transformer::Logits;
+use ridgepoint::model::weights::LoadOptions;
+use ridgepoint::roofline::{Draft, Trace, replay};
+use ridgepoint::scenario::DraftSpec;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const DRAFT_LENGTHS: [usize; 6] = [1, 2, 3, 5, 8, 16];
+const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
+
+#[derive(Deserialize)]
+struct Golden {
+    chats: BTreeMap<String, GoldenChat>,
+}
+
+#[derive(Deserialize)]
+struct GoldenChat {
+    prompt_tokens: Vec<u32>,
+    tokens: Vec<u32>,
+}
+
+fn root(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn model() -> LanguageModel {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
+    let options = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
+    LanguageModel::load(&root(MODEL), &options).expect("scripts/fetch-model fetches the model")
+}
+
+fn golden() -> Golden {
+    let text = std::fs::read_to_string(root("tests/golden/models/smollm2/greedy.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn request(prompt: &[u32], max_tokens: usize) -> Request<'_> {
+    Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] }
+}
+
+fn drafter(target: &LanguageModel, name: &str) -> Box<dyn Drafter> {
+    let file = root(&format!("drafts/{name}.toml"));
+    let spec = DraftSpec::read(&file).unwrap();
+    draft::build(&file, &spec, target, &|_| Ok(root(MODEL))).unwrap()
+}
+
+#[test]
+fn greedy_tokens_equal_mlx_lms() {
+    let target = model();
+    for (name, prompt) in golden().chats {
+        let wanted = &prompt.tokens;
+        let run =
+            plain::decode(&target.transformer, &request(&prompt.prompt_tokens, wanted.len()), &mut |_| ()).unwrap();
+        assert_eq!(&run.tokens, wanted, "{name}");
+    }
+}
+
+#[test]
+fn speculation_changes_no_token_and_replays_exactly() {
+    let target = model();
+    // Quantised products are slow on the CPU: fewer tokens and one text for the drafters that use them.
+    let cases = [("prompt-lookup", 24, 3), ("layer-skip-2", 24, 3), ("self-4bit", 8, 1), ("smollm2-135m", 8, 1)];
+    for (name, max_tokens, chats) in cases {
+        let mut drafter = drafter(&target, name);
+        for (chat, prompt) in golden().chats.into_iter().take(chats) {
+            let tokens = &prompt.prompt_tokens;
+            let longest = *DRAFT_LENGTHS.last().unwrap();
+            let text =
+                plain::decode(&target.transformer, &request(tokens, max_tokens + longest), &mut |_| ()).unwrap().tokens;
+            let whole = [&tokens[..], &text].concat();
+            let matches = drafter.matches(&whole, tokens.len(), max_tokens, longest).unwrap();
+            let drafts = matches.iter().map(|found| Draft { drafted: found.proposed, matched: found.matched });
+            let trace = Trace::new(drafts.collect(), longest).unwrap();
+            for draft_length in DRAFT_LENGTHS {
+                let run = speculative::decode(
+                    &target.transformer,
+                    drafter.as_mut(),
+                    draft_length,
+                    &request(tokens, max_tokens),
+                    &mut |_| (),
+                )
+                .unwrap();
+                let case = format!("{name}, γ={draft_length}, {chat}");
+                if let Some(at) = run.tokens.iter().zip(&text).position(|(a, b)| a != b) {
+                    let margin = logit_margin(&target.transformer, &whole[..tokens.len() + at]).unwrap();
+                    panic!("{case}: parts from plain decoding at token {at}, where the margin is {margin}");
+                }
+                assert_eq!(run.tokens.len(), max_tokens, "{case}");
+                let replayed = replay(&trace, draft_length).unwrap();
+                let counts = (replayed.rounds, replayed.drafted, replayed.accepted);
+                assert_eq!((run.rounds as u64, run.drafted as u64, run.accepted as u64), counts, "{case}: replay");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rolled_back_cache_equals_one_that_never_drafted() {
+    let target = model();
+    let chats = golden().chats;
+    let prompt = &chats["code"];
+    let (text, rest) = prompt.tokens.split_at(9);
+    let read = [&prompt.prompt_tokens[..], text].concat();
+    let logits = |wrong: usize| {
+        let mut cache = target.transformer.new_cache();
+        prefill(&target.transformer, &mut cache, &read).unwrap();
+        if wrong > 0 {
+            let held = cache.len();
+            let noise: Vec<u32> = (0..wrong as u32).map(|i| 7 + 31 * i).collect();
+            let input = mlx_rs::Array::from_slice(&noise, &[1, wrong as i32]);
+            target.transformer.forward(&input, &mut cache, Logits::All).unwrap().eval().unwrap();
+            cache.truncate(held);
+        }
+        let input = [&read[read.len() - 1..], &rest[..3]].concat();
+        let input = mlx_rs::Array::from_slice(&input, &[1, 4]);
+        let logits = target.transformer.forward(&input, &mut cache, Logits::All).unwrap();
+        logits.eval().unwrap();
+        logits.as_slice::<f32>().to_vec()
+    };
+    let clean = logits(0);
+    for wrong in [1, 4, 17] {
+        assert!(clean == logits(wrong), "after {wrong} rejected tokens");
+    }
+}
