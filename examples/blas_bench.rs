@@ -30,6 +30,7 @@ mod bench {
         println!("{:22} {:>5} {:>10} {:>10} {:>8} {:>8}", "weights", "rows", "ours GB/s", "of read", "system", "ratio");
         let most = SHAPES.map(|(_, columns, depth, count)| columns * depth * count).into_iter().max().unwrap_or(0);
         let weights = values(most);
+        blas::pages::use_huge_pages([weights.as_slice()]);
         for (name, columns, depth, count) in SHAPES {
             for rows in ROWS {
                 let job = Job { rows, columns, depth, count, a: values(rows * depth), weights: &weights };

@@ -9,6 +9,7 @@
 
 pub mod cblas;
 mod kernel;
+pub mod pages;
 mod pool;
 mod product;
 mod system;

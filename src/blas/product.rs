@@ -1,6 +1,7 @@
 //! Cuts a product into parts for the threads. The cut decides who computes an element, never how.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use super::kernel::{GROUP_TILES, Kernel, PANEL_TILES, Product, Tiles, pack, whole};
 use super::pool::Pool;
@@ -71,20 +72,17 @@ impl Engine {
     }
 
     unsafe fn dots_packed(&self, p: &Product, tiles: &Tiles, packed: *const f32) {
-        let widest = PANEL_TILES * self.kernel.tile.1;
-        let share = p.columns.div_ceil(self.pool.threads() * PARTS_PER_THREAD);
-        let across = share.next_multiple_of(self.kernel.tile.1).min(widest);
-        let panels = p.columns.div_ceil(across);
+        let panels = Panels::new(p.columns, self.kernel.tile.1, self.pool.threads());
         // Rows are divided only where the columns do not give every thread enough parts.
-        let wanted = (self.pool.threads() * PARTS_PER_THREAD).div_ceil(panels);
+        let wanted = (self.pool.threads() * PARTS_PER_THREAD).div_ceil(panels.count);
         let down = tiles.count.div_ceil(wanted).next_multiple_of(GROUP_TILES);
         let bands = tiles.count.div_ceil(down);
         let packed = Shared(packed.cast_mut());
-        self.share(p, panels * bands, &|part| {
-            let (tile, column) = (part % bands * down, part / bands * across);
+        self.share(p, panels.count * bands, &|part| {
+            let tile = part % bands * down;
             let range = tile..tiles.count.min(tile + down);
             // SAFETY: the parts are disjoint; the rest is the caller's promise.
-            unsafe { (self.kernel.dots)(p, packed.pointer(), range, column..p.columns.min(column + across)) };
+            unsafe { (self.kernel.dots)(p, packed.pointer(), range, panels.columns(part / bands)) };
         });
     }
 
@@ -101,6 +99,33 @@ impl Engine {
 
     fn share(&self, p: &Product, parts: usize, work: &(dyn Fn(usize) + Sync)) {
         if p.rows * p.columns * p.depth < ALONE { (0..parts).for_each(work) } else { self.pool.run(parts, work) }
+    }
+}
+
+/// The columns of C in panels: wide ones first, narrow ones at the end, so that the threads finish together.
+struct Panels {
+    columns: usize,
+    /// Columns of a wide panel, and how many there are.
+    wide: (usize, usize),
+    /// Columns of a narrow panel.
+    narrow: usize,
+    /// All panels.
+    count: usize,
+}
+
+impl Panels {
+    fn new(columns: usize, tile: usize, threads: usize) -> Panels {
+        let wide = PANEL_TILES * tile;
+        let narrow = (wide / 4).min(columns.div_ceil(threads * PARTS_PER_THREAD).next_multiple_of(tile));
+        let wides = columns.saturating_sub(2 * threads * wide) / wide;
+        Panels { columns, wide: (wide, wides), narrow, count: wides + (columns - wides * wide).div_ceil(narrow) }
+    }
+
+    fn columns(&self, panel: usize) -> Range<usize> {
+        let (wide, wides) = self.wide;
+        let start = wide * panel.min(wides) + self.narrow * panel.saturating_sub(wides);
+        let length = if panel < wides { wide } else { self.narrow };
+        start..self.columns.min(start + length)
     }
 }
 

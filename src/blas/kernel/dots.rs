@@ -13,8 +13,9 @@ use super::{LINE, Product, Vector, first};
 pub const GROUP_TILES: usize = 4;
 /// Tiles side by side in a panel.
 pub const PANEL_TILES: usize = 16;
-/// Bytes of A that a group may take of the first-level cache.
-const GROUP_BYTES: usize = 40 << 10;
+/// Depth that is taken at a time, where A has several tiles: as much of a tile and of the next columns as the
+/// first-level cache holds.
+const DEPTH_BLOCK: usize = 384;
 
 /// Rows of A in tiles of at most `most`, as even as possible.
 #[derive(Clone, Copy)]
@@ -125,8 +126,9 @@ unsafe fn group_by_panel<V: Vector, const ROWS: usize, const COLUMNS: usize>(
 ) {
     let p = job.p;
     let mut waiting = [const { MaybeUninit::<[[V; COLUMNS]; ROWS]>::uninit() }; GROUP_TILES * PANEL_TILES];
-    let bytes = group.len() * ROWS * p.depth * size_of::<f32>();
-    let cuts = if group.len() == 1 { 1 } else { bytes.div_ceil(GROUP_BYTES) };
+    // Twice the block is still better done at once.
+    let cut = group.len() > 1 && p.depth > 2 * DEPTH_BLOCK;
+    let cuts = if cut { p.depth.div_ceil(DEPTH_BLOCK) } else { 1 };
     let step = p.depth.div_ceil(cuts).next_multiple_of(LINE);
     // The tiles of a group share the work of bringing the next columns' part of B nearer.
     let prefetches = COLUMNS.div_ceil(group.len());
