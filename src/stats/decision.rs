@@ -316,3 +316,31 @@ fn warnings(input: &Input, blocks: &Blocks, verdict: Verdict, practically_best: 
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm_that_does_not_beat_plain_decoding_is_not_recommended() {
+        let input = Input {
+            draft_lengths: vec![0, 3],
+            seconds: Vec::new(),
+            tokens: Vec::new(),
+            confidence: 0.95,
+            margin: 0.02,
+            seed: 0,
+            method: None,
+            draws: 1,
+            resamples: 1,
+        };
+        let arm = |speedup, p_holm| [VersusPlain { draft_length: 3, speedup, low: None, high: None, p_holm }];
+        let answer = |set: &[u32], arm: &[VersusPlain]| verdict(&input, &[3], set, arm);
+        assert_eq!(answer(&[3], &arm(1.2, 0.01)), (Verdict::Recommended, Some(3)));
+        assert_eq!(answer(&[0, 3], &arm(1.01, 0.3)), (Verdict::PlainNotBeaten, Some(0)));
+        assert_eq!(answer(&[0, 3], &arm(0.99, 0.01)), (Verdict::PlainNotBeaten, Some(0)));
+        assert_eq!(answer(&[3], &arm(1.2, 0.06)), (Verdict::Undecided, None));
+        assert_eq!(verdict(&input, &[], &[0, 3], &arm(1.2, 0.01)), (Verdict::Undecided, None));
+        assert_eq!(verdict(&input, &[0, 3], &[0, 3], &arm(1.2, 0.01)), (Verdict::Recommended, Some(0)));
+    }
+}
