@@ -2,11 +2,14 @@
 
 use ridgepoint::stats::blocks::Blocks;
 use ridgepoint::stats::bootstrap::{bca_interval, ratio_of_sums};
+use ridgepoint::stats::change_points::change_points;
+use ridgepoint::stats::cost_model::{Shape, choose_model};
+use ridgepoint::stats::iid::{Count, equal_over_levels};
 use ridgepoint::stats::max_t::max_t_draws;
 use ridgepoint::stats::mcs::model_confidence_set_from;
 use ridgepoint::stats::paired::{SignedRankMethod, paired_t, signed_rank, signed_rank_by};
 use ridgepoint::stats::power::paired_t_power;
-use ridgepoint::stats::sign_flip::sign_flip;
+use ridgepoint::stats::selection::{Method, compare_with_best};
 use ridgepoint::stats::summary::{self, MedianInterval};
 use ridgepoint::stats::{equivalence, friedman, multiple, validity};
 use serde::Deserialize;
@@ -236,7 +239,11 @@ fn sign_flips_over_all_vectors() {
         p: f64,
     }
     for case in cases::<Case>("sign_flip") {
-        close(&case.name, sign_flip(&case.differences, 1 << 12, 0).unwrap(), case.p);
+        // With two arms, 'can the first be the fastest' is the one-sided test of its excess over the second.
+        let rows: Vec<Vec<f64>> = case.differences.iter().map(|excess| vec![10.0 + excess, 10.0]).collect();
+        let blocks = Blocks::from_seconds(&rows).unwrap();
+        let found = compare_with_best(&blocks, 0.95, Method::SignFlip, 1 << 12, 0).unwrap();
+        close(&case.name, found.p_best[0], case.p);
     }
 }
 
@@ -327,5 +334,66 @@ fn signed_ranks_of_all_pairs_with_holm() {
         let p_of = |&(a, b): &(usize, usize)| signed_rank(&blocks.arm(a), &blocks.arm(b)).unwrap().p;
         let adjusted = multiple::holm(&pairs.iter().map(p_of).collect::<Vec<_>>()).unwrap();
         pairs.iter().zip(adjusted).for_each(|(&(a, b), found)| close(&case.name, found, case.p[a][b]));
+    }
+}
+
+#[test]
+fn acceptance_over_levels() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        reached: Vec<Vec<u64>>,
+        accepted: Vec<Vec<u64>>,
+        acceptance: Vec<f64>,
+        f: f64,
+        p: f64,
+    }
+    for case in cases::<Case>("acceptance_by_level") {
+        let count = |(&reached, &accepted): (&u64, &u64)| Count { reached, accepted };
+        let rows = case.reached.iter().zip(&case.accepted);
+        let counts: Vec<Vec<Count>> =
+            rows.map(|(reached, accepted)| reached.iter().zip(accepted).map(count).collect()).collect();
+        let found = equal_over_levels(&counts).unwrap();
+        found
+            .acceptance
+            .iter()
+            .zip(&case.acceptance)
+            .for_each(|(found, expected)| close(&case.name, *found, *expected));
+        close(&case.name, found.f, case.f);
+        close(&case.name, found.p, case.p);
+    }
+}
+
+#[test]
+fn cost_models_at_widths_left_out() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        widths: Vec<f64>,
+        seconds: Vec<f64>,
+        errors: BTreeMap<Shape, f64>,
+    }
+    for case in cases::<Case>("cost_models") {
+        let found = choose_model(&case.widths, &case.seconds).unwrap();
+        assert_eq!(found.fits.len(), case.errors.len());
+        for fit in found.fits {
+            close(&case.name, fit.error_left_out, case.errors[&fit.curve.shape]);
+        }
+    }
+}
+
+#[test]
+fn falls_of_a_cost_curve() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        first: Vec<f64>,
+        second: Vec<f64>,
+        p: f64,
+    }
+    for case in cases::<Case>("falls") {
+        let found = change_points(&[1, 2], &[case.first, case.second], 0.5, 0.05).unwrap();
+        close(&case.name, found.falls[0].p_holm, case.p);
+        close(&case.name, found.paddings[0].p_holm, case.p);
     }
 }

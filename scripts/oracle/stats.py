@@ -5,6 +5,7 @@ Needs the packages pinned in scripts/oracle/requirements-stats.txt. Run from the
 It rewrites tests/golden/stats/*.json; each file names the versions that made it. Names of goldens as arguments make only those.
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -16,6 +17,7 @@ import scikit_posthocs
 from arch.bootstrap import MCS
 from scipy import optimize, stats
 from statsmodels.formula.api import ols
+from statsmodels.regression.linear_model import OLS, WLS
 from statsmodels.stats.anova import anova_lm
 from statsmodels.stats.diagnostic import acorr_ljungbox
 from statsmodels.stats.multitest import multipletests
@@ -191,14 +193,15 @@ def max_t():
 
 
 def sign_flips():
-    """Paired sign-flip tests over all sign vectors, by scipy's permutation test."""
+    """One-sided paired sign-flip tests over all sign vectors, by scipy's permutation test."""
     rng = np.random.default_rng(17)
     cases = []
     for n in [2, 3, 5, 8, 12]:
         for kind, d in [("plain", rng.normal(0.4, 1, n)), ("ties and zeros", rng.integers(-1, 3, n).astype(float))]:
-            r = stats.permutation_test((d,), lambda x, axis: x.mean(axis), permutation_type="samples", n_resamples=10**6, vectorized=True)
-            # With one sample scipy's two-sided p is twice the smaller tail, which equals ours because the signs are symmetric.
-            cases.append({"name": f"{kind} {n}", "differences": floats(d), "p": float(r.pvalue)})
+            r = stats.permutation_test((d,), lambda x, axis: x.mean(axis), permutation_type="samples", n_resamples=10**6,
+                                       vectorized=True, alternative="greater")
+            # An arm that is not slower on average is no evidence against itself.
+            cases.append({"name": f"{kind} {n}", "differences": floats(d), "p": float(r.pvalue) if d.mean() > 0 else 1.0})
     write("sign_flip", cases)
 
 
@@ -269,9 +272,85 @@ def wilcoxon_holm():
     write("wilcoxon_holm", cases)
 
 
+def acceptance_by_level():
+    """Equal acceptance over levels: least squares on level dummies with cluster-robust covariance, prompts as clusters."""
+    rng = np.random.default_rng(22)
+    cases = []
+    for n, rates in [(12, [0.6, 0.6]), (30, [0.5, 0.55, 0.6, 0.7]), (25, [0.7] * 5)]:
+        q = len(rates) - 1
+        reached = rng.integers(3, 25, (n, q + 1))
+        accepted = rng.binomial(reached, (np.array(rates) + rng.uniform(-0.2, 0.2, (n, 1))).clip(0, 1))
+        prompt, level = [np.repeat(index.ravel(), reached.ravel()) for index in np.indices(reached.shape)]
+        hits = np.concatenate([np.r_[np.ones(a), np.zeros(r - a)] for r, a in zip(reached.ravel(), accepted.ravel())])
+        fitted = OLS(hits, np.eye(q + 1)[level]).fit(cov_type="cluster", cov_kwds={"groups": prompt, "use_correction": False})
+        contrasts = np.eye(q + 1)[1:] - np.eye(q + 1)[:-1]
+        chi2 = float(fitted.wald_test(contrasts, use_f=False, scalar=True).statistic)
+        # The covariance without correction is (n - 1) / n of ours; then Hotelling's T squared to F.
+        f = chi2 * (n - 1) / n * (n - q) / (q * (n - 1))
+        cases.append({"name": f"{n} x {q + 1}", "reached": reached.tolist(), "accepted": accepted.tolist(), "acceptance": floats(fitted.params),
+                      "f": f, "p": float(stats.f.sf(f, q, n - q))})
+    write("acceptance_by_level", cases)
+
+
+def cost_models():
+    """Leave-one-width-out errors by weighted least squares; bends and steps by trying all of them."""
+    rng = np.random.default_rng(23)
+
+    def straight(x, y, terms):
+        return WLS(y, terms(x), weights=y**-2.0).fit().params, terms
+
+    def level(y):
+        return np.average(y, weights=y**-2.0)
+
+    def fit(shape, x, y):
+        if shape == "constant":
+            return lambda w: level(y)
+        if shape == "linear":
+            b, terms = straight(x, y, lambda v: np.column_stack([np.ones_like(v), v]))
+            return lambda w: (terms(np.array([w])) @ b)[0]
+        if shape == "one_kink":
+            fits = [straight(x, y, lambda v, c=c: np.column_stack([np.ones_like(v), v, np.maximum(v - c, 0)])) for c in x[1:-1]]
+            b, terms = min(fits, key=lambda f: np.sum((f[1](x) @ f[0] / y - 1) ** 2))
+            return lambda w: (terms(np.array([w])) @ b)[0]
+        n = len(x)
+        best = None
+        for count in range(1, min(16, n // 2) + 1):
+            ways = [(0, *inner, n) for inner in itertools.combinations(range(1, n), count - 1)]
+            errors = [sum(np.sum((level(y[a:b]) / y[a:b] - 1) ** 2) for a, b in itertools.pairwise(cuts)) for cuts in ways]
+            at = int(np.argmin(errors))
+            criterion = n * np.log((errors[at] + 1e-8 * n) / n) + 2 * count * np.log(n)
+            if best is None or criterion < best[0]:
+                best = (criterion, ways[at])
+        cuts = best[1]
+        starts = [-np.inf] + [(x[c - 1] + x[c]) / 2 for c in cuts[1:-1]]
+        levels = [level(y[a:b]) for a, b in itertools.pairwise(cuts)]
+        return lambda w: levels[np.searchsorted(starts, w, side="right") - 1]
+
+    cases = []
+    for name, curve in [("flat", lambda x: 3 + 0 * x), ("line", lambda x: 2 + 0.4 * x), ("bend", lambda x: 3 + np.maximum(x - 5, 0)),
+                        ("steps", lambda x: np.where(x > 6, 5.0, np.where(x > 3, 3.0, 2.0)))]:
+        x = np.arange(1.0, 11.0)
+        y = curve(x) * (1 + rng.normal(0, 0.02, len(x)))
+        errors = {shape: float(np.mean([abs(fit(shape, np.delete(x, i), np.delete(y, i))(x[i]) / y[i] - 1) for i in range(len(x))]))
+                  for shape in ["constant", "linear", "one_kink", "steps"]}
+        cases.append({"name": name, "widths": floats(x), "seconds": floats(y), "errors": errors})
+    write("cost_models", cases)
+
+
+def falls():
+    """Two widths of which the wider is cheaper: Welch's one-sided test."""
+    rng = np.random.default_rng(24)
+    cases = []
+    for m, n in [(3, 3), (5, 9), (20, 6)]:
+        a, b = rng.normal(2, 0.1, m), rng.normal(1.5, 0.2, n)
+        cases.append({"name": f"{m} and {n}", "first": floats(a), "second": floats(b),
+                      "p": float(stats.ttest_ind(b, a, equal_var=False, alternative="less").pvalue)})
+    write("falls", cases)
+
+
 if __name__ == "__main__":
     OUT.mkdir(parents=True, exist_ok=True)
-    makers = [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips, model_confidence_set, validity, power, wilcoxon_holm]
+    makers = [summary, paired, holm, equivalence, friedman, bca, max_t, sign_flips, model_confidence_set, validity, power, wilcoxon_holm, acceptance_by_level, cost_models, falls]
     for make in makers:
         if not sys.argv[1:] or make.__name__ in sys.argv[1:]:
             make()

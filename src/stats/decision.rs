@@ -112,7 +112,7 @@ pub fn decide(input: &Input) -> Result<Decision> {
         recommended,
         verdict,
         confidence_set,
-        warnings: warnings(input, &blocks, verdict, &practically_best),
+        warnings: warnings(input, &blocks, method, verdict, &practically_best),
         practically_best,
         loss_bound: (0..blocks.arms())
             .map(|arm| (input.draft_lengths[arm], Some(selection.loss_bound[arm]).filter(|bound| bound.is_finite())))
@@ -285,21 +285,21 @@ fn expected_to_beat(input: &Input, blocks: &Blocks, arm: usize, plain: usize, pr
     test.t * (prompts as f64 / blocks.prompts() as f64).sqrt() - assurance >= critical
 }
 
-fn warnings(input: &Input, blocks: &Blocks, verdict: Verdict, practically_best: &[u32]) -> Vec<String> {
+fn warnings(input: &Input, blocks: &Blocks, method: Method, verdict: Verdict, practically_best: &[u32]) -> Vec<String> {
     let mut warnings = Vec::new();
-    let alpha = 1.0 - input.confidence;
-    if 0.5f64.powi(blocks.prompts() as i32) > alpha {
-        let needed = (1..64).find(|&n| 0.5f64.powi(n) <= alpha).unwrap_or(64);
+    let (prompts, alpha) = (blocks.prompts(), 1.0 - input.confidence);
+    let needed = match method {
+        Method::SignFlip => (1..64).find(|&n| 0.5f64.powi(n) <= alpha).unwrap_or(64) as usize,
+        Method::AnyTime => anytime::FEWEST_PROMPTS,
+        Method::MaxT => 2,
+    };
+    if prompts < needed {
         warnings.push(format!(
-            "{} prompts cannot exclude any length at {:.0} % confidence; at least {needed} are needed",
-            blocks.prompts(),
+            "{prompts} prompts cannot exclude any length at {:.0} % confidence; at least {needed} are needed",
             100.0 * input.confidence
         ));
-    } else if blocks.prompts() < MAX_T_PROMPTS {
-        warnings.push(format!(
-            "only {} prompts: compared by sign flips; {MAX_T_PROMPTS} or more are better",
-            blocks.prompts()
-        ));
+    } else if prompts < MAX_T_PROMPTS && method == Method::SignFlip {
+        warnings.push(format!("only {prompts} prompts: compared by sign flips; {MAX_T_PROMPTS} or more are better"));
     }
     if !input.draft_lengths.contains(&0) {
         warnings.push("plain decoding (draft length 0) was not measured: a speed-up cannot be stated".into());
@@ -315,4 +315,32 @@ fn warnings(input: &Input, blocks: &Blocks, verdict: Verdict, practically_best: 
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arm_that_does_not_beat_plain_decoding_is_not_recommended() {
+        let input = Input {
+            draft_lengths: vec![0, 3],
+            seconds: Vec::new(),
+            tokens: Vec::new(),
+            confidence: 0.95,
+            margin: 0.02,
+            seed: 0,
+            method: None,
+            draws: 1,
+            resamples: 1,
+        };
+        let arm = |speedup, p_holm| [VersusPlain { draft_length: 3, speedup, low: None, high: None, p_holm }];
+        let answer = |set: &[u32], arm: &[VersusPlain]| verdict(&input, &[3], set, arm);
+        assert_eq!(answer(&[3], &arm(1.2, 0.01)), (Verdict::Recommended, Some(3)));
+        assert_eq!(answer(&[0, 3], &arm(1.01, 0.3)), (Verdict::PlainNotBeaten, Some(0)));
+        assert_eq!(answer(&[0, 3], &arm(0.99, 0.01)), (Verdict::PlainNotBeaten, Some(0)));
+        assert_eq!(answer(&[3], &arm(1.2, 0.06)), (Verdict::Undecided, None));
+        assert_eq!(verdict(&input, &[], &[0, 3], &arm(1.2, 0.01)), (Verdict::Undecided, None));
+        assert_eq!(verdict(&input, &[0, 3], &[0, 3], &arm(1.2, 0.01)), (Verdict::Recommended, Some(0)));
+    }
 }

@@ -14,6 +14,8 @@ pub enum StatsError {
     NotPositive { what: String, index: usize, value: f64 },
     #[error("{what}: length {found} where {expected} is expected; only complete blocks can be compared")]
     Length { what: String, expected: usize, found: usize },
+    #[error("{what}: {found} where at most {most} is possible; check the counts")]
+    Beyond { what: String, found: u64, most: u64 },
     #[error("{name} = {value} is out of range: it must be {allowed}")]
     Parameter { name: &'static str, value: f64, allowed: &'static str },
     #[error("{what} is given twice; give each once")]

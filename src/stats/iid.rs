@@ -179,8 +179,8 @@ pub fn check_formula(accepted: &[Vec<u32>], draft_length: u32, options: &bootstr
             return Err(StatsError::TooFew { what: format!("rounds of prompt {prompt}"), needed: 1, found: 0 });
         }
         if let Some(&most) = rounds.iter().find(|&&count| count > draft_length) {
-            let allowed = "at most the draft length";
-            return Err(StatsError::Parameter { name: "accepted tokens of a round", value: f64::from(most), allowed });
+            let what = format!("accepted tokens of a round of prompt {prompt}");
+            return Err(StatsError::Beyond { what, found: most.into(), most: draft_length.into() });
         }
         let looked_at = |&count: &u32| u64::from((count + 1).min(draft_length));
         let total = rounds.iter().map(|&count| u64::from(count)).sum();
@@ -217,11 +217,10 @@ fn rate(counts: impl IntoIterator<Item = Count>) -> f64 {
 
 fn check_counts(prompt: usize, counts: &[Count]) -> Result<()> {
     match counts.iter().find(|count| count.accepted > count.reached) {
-        Some(count) => Err(StatsError::Length {
-            what: format!("accepted tokens of prompt {prompt} beyond those looked at"),
-            expected: count.reached as usize,
-            found: count.accepted as usize,
-        }),
+        Some(count) => {
+            let what = format!("accepted tokens of prompt {prompt}");
+            Err(StatsError::Beyond { what, found: count.accepted, most: count.reached })
+        }
         None => Ok(()),
     }
 }

@@ -208,3 +208,48 @@ pub(crate) fn ratio_bound(blocks: &Blocks, covariance: &[f64], arm: usize, rival
     }
     ratio * (1.0 - reach * variance(arm, rival) + root.sqrt()) / leading
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::summary::{mean_of, variance_of};
+
+    fn two_arms() -> Vec<Vec<f64>> {
+        let noise = |prompt: usize, arm: usize| 1.0 + 0.03 * ((prompt * 7 + arm * 5) % 11) as f64;
+        (0..9).map(|prompt| vec![1.1 * noise(prompt, 0), (1.0 + 0.2 * prompt as f64) * noise(prompt, 1)]).collect()
+    }
+
+    #[test]
+    fn at_the_bound_the_ratio_is_just_not_rejected() {
+        let seconds = two_arms();
+        let blocks = Blocks::from_seconds(&seconds).unwrap();
+        let covariance = covariance(&blocks.relative_residuals(), 2);
+        for (arm, rival, critical) in [(0, 1, 2.0), (1, 0, 2.0), (0, 1, 0.3), (1, 0, 4.0f64)] {
+            let ratio = ratio_bound(&blocks, &covariance, arm, rival, critical.powi(2) / 9.0);
+            let contrast: Vec<f64> = seconds.iter().map(|row| row[arm] - ratio * row[rival]).collect();
+            let t = mean_of(&contrast) / (variance_of(&contrast) / 9.0).sqrt();
+            assert!((t + critical).abs() < 1e-9, "{t} {critical}");
+        }
+    }
+
+    #[test]
+    fn a_denominator_that_could_be_zero_gives_no_bound() {
+        let blocks = Blocks::from_seconds(&[vec![1.0, 0.01], vec![1.0, 9.0]]).unwrap();
+        let covariance = covariance(&blocks.relative_residuals(), 2);
+        assert_eq!(ratio_bound(&blocks, &covariance, 0, 1, 4.0), f64::INFINITY);
+        assert_eq!(ratio_bound(&blocks, &covariance, 0, 1, f64::INFINITY), f64::INFINITY);
+    }
+
+    #[test]
+    fn the_only_arm_that_can_be_best_loses_nothing() {
+        let rows: Vec<Vec<f64>> =
+            (0..8).map(|prompt| vec![1.0 + 0.01 * prompt as f64, 2.0 - 0.01 * prompt as f64]).collect();
+        let blocks = Blocks::from_seconds(&rows).unwrap();
+        for method in [Method::MaxT, Method::SignFlip] {
+            let found = compare_with_best(&blocks, 0.95, method, 1_000, 1).unwrap();
+            assert_eq!((found.may_be_best, found.loss_bound[0]), (vec![true, false], 0.0));
+            assert!(found.loss_bound[1] > blocks.loss(1, 0) && found.loss_bound[1] < 1.2);
+        }
+        assert!(compare_with_best(&Blocks::from_seconds(&rows[..1]).unwrap(), 0.95, Method::MaxT, 9, 1).is_err());
+    }
+}

@@ -126,3 +126,61 @@ impl<'a> Bench<'a> {
         noise.timing_sd * self.previous + noise.drift * elapsed + hiccup
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STILL: Noise = Noise { prompt_sd: 0.0, interaction_sd: 0.0, timing_sd: 0.0, ..Noise::QUIET };
+
+    fn study(noise: Noise, order: Order) -> Study {
+        Study {
+            name: "test".into(),
+            costs: vec![1.0; 3],
+            prompts: 30,
+            noise,
+            order,
+            method: None,
+            confidence: 0.95,
+            margin: 0.02,
+            runs: 2,
+            draws: 10,
+            resamples: 10,
+            seed: 1,
+        }
+    }
+
+    #[test]
+    fn within_a_prompt_the_arms_come_in_random_order() {
+        let drifting = study(Noise { drift: 1.0, ..STILL }, Order::Interleaved);
+        let seconds = Bench::new(&drifting, 1).full_grid();
+        // With drift alone the first of a prompt is the fastest.
+        let first = |row: &Vec<f64>| (0..3).min_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();
+        let counts = seconds.iter().map(first).fold([0; 3], |mut counts, arm| {
+            counts[arm] += 1;
+            counts
+        });
+        assert!(counts.iter().all(|&count| count >= 3), "{counts:?}");
+        let last = seconds.iter().flatten().copied().fold(0.0, f64::max);
+        assert!((last - 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn arm_by_arm_the_drift_falls_on_the_later_arms() {
+        let drifting = study(Noise { drift: 1.0, ..STILL }, Order::ByArm);
+        let seconds = Bench::new(&drifting, 1).full_grid();
+        assert!(seconds.iter().all(|row| row[0] < row[1] && row[1] < row[2]));
+    }
+
+    #[test]
+    fn noise_has_the_size_that_was_declared() {
+        let spread = |noise: Noise| {
+            let seconds = Bench::new(&study(noise, Order::ByArm), 1).full_grid().concat();
+            crate::stats::summary::variance_of(&seconds).sqrt()
+        };
+        assert_eq!(spread(STILL), 0.0);
+        assert!((spread(Noise { timing_sd: 0.1, ..STILL }) - 0.1).abs() < 0.02);
+        assert!((spread(Noise { timing_sd: 0.1, autocorrelation: 0.5, ..STILL }) - 0.1).abs() < 0.03);
+        assert!((spread(Noise { hiccup_chance: 0.5, hiccup_size: 0.2, ..STILL }) - 0.1).abs() < 0.02);
+    }
+}
