@@ -35,8 +35,11 @@ fn logits(path: &Path, options: &LoadOptions, tokens: &[u32]) -> Vec<f32> {
     logits.as_dtype(Dtype::Float32).unwrap().as_slice::<f32>().to_vec()
 }
 
-/// All matrices and vectors by name; quantised ones with their settings.
-fn contents(path: &Path) -> Vec<(String, Option<(i32, i32)>, Vec<f32>)> {
+/// A tensor: its name, its bits and group size if it is quantised, its values.
+type Contents = (String, Option<(i32, i32)>, Vec<f32>);
+
+/// All matrices and vectors by name.
+fn contents(path: &Path) -> Vec<Contents> {
     let (_, mut weights) = weights::load(path, &LoadOptions::default()).unwrap();
     let mut all = Vec::new();
     while let Some((name, matrix)) = weights.take_next().unwrap() {

@@ -24,6 +24,13 @@ pub enum Encoding {
     Unused(&'static str),
 }
 
+impl Encoding {
+    /// Whether the values lie in GGUF's quantised blocks.
+    pub fn is_blocks(self) -> bool {
+        matches!(self, Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0)
+    }
+}
+
 /// One tensor in a file. The format's reader has checked that `offset..offset + bytes` lies in the file and that
 /// `bytes` is what `shape` and `encoding` need.
 #[derive(Debug, Clone)]

@@ -105,8 +105,8 @@ impl Weights {
     pub fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
         let tensor = self.remove(name, shape)?;
         self.in_context(&tensor, |weights| {
-            let matrix = weights.read(&tensor)?;
-            let array = matrix.dense(weights.dtype.unwrap_or(matrix.dtype()))?;
+            let array = weights.read_dense(&tensor)?;
+            let array = array.as_dtype(weights.dtype.unwrap_or(array.dtype()))?;
             array.eval()?;
             Ok(array)
         })
@@ -139,7 +139,7 @@ impl Weights {
                     let weight = array(&weights.catalogue.read(&tensor)?, &tensor.shape, Dtype::Uint32)?;
                     Matrix::Quantized { weight, scales, biases, group_size, bits }
                 }
-                _ => weights.read(&tensor)?,
+                _ => weights.read_matrix(&tensor)?,
             };
             let matrix = weights.in_wanted_precision(matrix)?;
             transforms::eval(matrix.arrays())?;
@@ -204,10 +204,7 @@ impl Weights {
     fn groups(&mut self, module: &str, shape: &[i32]) -> Result<(Array, Array)> {
         let mut take = |part: &str| {
             let tensor = self.remove(&format!("{module}.{part}"), shape)?;
-            self.in_context(&tensor, |weights| match weights.read(&tensor)? {
-                Matrix::Dense(array) => Ok(array),
-                Matrix::Quantized { .. } => bail!("it is quantised itself"),
-            })
+            self.in_context(&tensor, |weights| weights.read_dense(&tensor))
         };
         Ok((take("scales")?, take("biases")?))
     }
@@ -228,17 +225,30 @@ impl Weights {
         }
     }
 
-    /// A tensor as the file has it. GGUF's blocks become MLX's quantisation.
-    fn read(&self, tensor: &Stored) -> Result<Matrix> {
+    /// A matrix as the file has it; GGUF's blocks become MLX's quantisation, or dense if something else was asked for.
+    fn read_matrix(&self, tensor: &Stored) -> Result<Matrix> {
+        let as_stored = self.options.dtype.is_none() && self.options.quantize.is_none();
+        if as_stored && tensor.encoding.is_blocks() {
+            return self.read_blocks(tensor);
+        }
+        Ok(Matrix::Dense(self.read_dense(tensor)?))
+    }
+
+    /// The values in the type that the file has them in; those of blocks in the type asked for, or their scales'.
+    fn read_dense(&self, tensor: &Stored) -> Result<Array> {
         let dtype = match tensor.encoding {
             Encoding::F32 => Dtype::Float32,
             Encoding::F16 => Dtype::Float16,
             Encoding::Bf16 => Dtype::Bfloat16,
             Encoding::U32 => bail!("its type is U32; weights are of a float type unless they have scales"),
             Encoding::Unused(kind) => bail!("its type is {kind}; only F32, F16 and BF16 are supported"),
-            Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0 => return self.read_blocks(tensor),
+            Encoding::Q4_0 | Encoding::Q4_1 | Encoding::Q8_0 => {
+                let values = blocks::unpack(tensor.encoding, &self.catalogue.read(tensor)?)?;
+                let array = array(bytes_of(&values), &tensor.shape, Dtype::Float32)?;
+                return Ok(array.as_dtype(self.options.dtype.unwrap_or(Dtype::Float16))?);
+            }
         };
-        Ok(Matrix::Dense(array(&self.catalogue.read(tensor)?, &tensor.shape, dtype)?))
+        array(&self.catalogue.read(tensor)?, &tensor.shape, dtype)
     }
 
     fn read_blocks(&self, tensor: &Stored) -> Result<Matrix> {
@@ -312,3 +322,4 @@ fn bytes_of<T: Number>(numbers: &[T]) -> &[u8] {
 trait Number: Copy {}
 impl Number for u16 {}
 impl Number for u32 {}
+impl Number for f32 {}
