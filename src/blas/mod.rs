@@ -30,7 +30,7 @@ static SERVED: AtomicUsize = AtomicUsize::new(0);
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
 /// Who computes the float32 products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// This module, and the system's BLAS for what it does not serve.
     Ours,

@@ -26,6 +26,14 @@ pub struct Global {
     #[cfg(feature = "mlx")]
     #[arg(long, global = true, value_name = "cpu|gpu")]
     pub device: Option<crate::machine::device::DeviceKind>,
+    /// Who computes float32 products on the CPU: this program, or the system's BLAS
+    #[cfg(all(feature = "mlx", target_os = "linux"))]
+    #[arg(long, global = true, value_name = "ours|system", default_value = "ours")]
+    pub blas: crate::blas::Choice,
+    /// Threads of a float32 product on the CPU; one a core if not given
+    #[cfg(all(feature = "mlx", target_os = "linux"))]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
 }
 
 #[derive(Parser, Debug)]
@@ -57,6 +65,8 @@ enum Command {
 /// Parses the command line and runs what it asks for.
 pub fn run() -> Result<()> {
     let cli = Cli::parse();
+    #[cfg(all(feature = "mlx", target_os = "linux"))]
+    crate::blas::configure(cli.global.blas, cli.global.threads.map(usize::from));
     match &cli.command {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),

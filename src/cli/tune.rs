@@ -81,7 +81,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let target = LanguageModel::load(&model_path, &options)?;
     let rate = ceilings::matrix_rate(target.transformer.dtype(), Duration::from_secs(1))?;
     let ceilings = Ceilings {
-        bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(&copy)?,
+        bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(kind, &copy),
         matrix_flops_per_s: 1e9 * rate.best_gflop_s,
     };
     screen.step();
@@ -120,7 +120,8 @@ fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<
         machine: environment.machine.clone(),
         target: target.trim_end_matches(".gguf").to_owned(),
         weights_sha256: crate::model::checkpoint::weights_sha256(model)?,
-        mlx: environment.mlx(),
+        // Another BLAS is another machine as far as times go.
+        mlx: format!("{}, {} {}", environment.mlx(), environment.blas.name, environment.blas.kernel).trim().to_owned(),
     })
 }
 

@@ -29,10 +29,19 @@ pub struct CopyBandwidth {
     pub sizes: Vec<CopySample>,
 }
 
+/// How long the plain read is measured.
+const READ_SECONDS: f64 = 0.5;
+
 /// What bounds the bytes a forward can read in a second, in 10^9: a copy, or on the CPU a plain read with all threads if
 /// that is faster.
-pub fn best_bandwidth(copy: &CopyBandwidth) -> Result<f64> {
-    Ok(copy.best_gb_s)
+pub fn best_bandwidth(kind: DeviceKind, copy: &CopyBandwidth) -> f64 {
+    match kind {
+        DeviceKind::Cpu => {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            copy.best_gb_s.max(super::bandwidth::streaming_read_gb_s(threads, READ_SECONDS))
+        }
+        DeviceKind::Gpu => copy.best_gb_s,
+    }
 }
 
 /// Rate of a large square matrix product.
