@@ -85,7 +85,7 @@ fn speculation_changes_no_token_and_replays_exactly() {
             let longest = *DRAFT_LENGTHS.last().unwrap();
             let text =
                 plain::decode(&target.transformer, &request(tokens, max_tokens + longest), &mut |_| ()).unwrap().tokens;
-            let whole = [&tokens[..], &text].concat();
+            let whole = [tokens, &text].concat();
             let matches = drafter.matches(&whole, tokens.len(), max_tokens, longest).unwrap();
             let drafts = matches.iter().map(|found| Draft { drafted: found.proposed, matched: found.matched });
             let trace = Trace::new(drafts.collect(), longest).unwrap();

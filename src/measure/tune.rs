@@ -18,11 +18,13 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Passes over the widths and draft lengths that t(b) is measured at.
-const PASSES: u64 = 7;
+const PASSES: u64 = 5;
 /// Steps of a timed pipelined chain.
 const CHAIN: usize = 16;
 /// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
 const CEILING_TOLERANCE: f64 = 1.1;
+/// Share of plain decoding's throughput that a draft length must be predicted to reach to be timed.
+const WORTH_TIMING: f64 = 0.9;
 /// With fewer prompts nothing can be said.
 const FEWEST_PROMPTS: usize = 3;
 
@@ -274,7 +276,8 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    /// The draft lengths of each drafter with the highest predicted throughput, and plain decoding.
+    /// The draft lengths of each drafter with the highest predicted throughput, and plain decoding. Beyond a drafter's
+    /// best one, those are left out that are predicted to lose too much to plain decoding to be worth the time.
     fn promising(&self, predictions: &[PredictionRow]) -> Vec<Arm> {
         let mut arms = vec![Arm::plain()];
         for name in self.drafters.keys() {
@@ -282,7 +285,10 @@ impl Tuner<'_> {
                 predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
             let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
             rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
-            let best = rows.iter().take(self.scenario.arms);
+            let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);
+            let worth = |place: usize, row: &PredictionRow| place == 0 || predicted(row) > WORTH_TIMING * plain;
+            let best = rows.iter().enumerate().take(self.scenario.arms);
+            let best = best.filter(|(place, row)| worth(*place, row)).map(|(_, row)| row);
             arms.extend(best.map(|row| Arm { drafter: name.clone(), draft_length: row.draft_length }));
         }
         arms.sort();
