@@ -20,6 +20,8 @@ pub mod blas;
 pub mod decode;
 #[cfg(feature = "mlx")]
 pub mod draft;
+#[cfg(all(feature = "mlx", target_os = "linux"))]
+mod fused;
 #[cfg(feature = "mlx")]
 pub mod machine;
 #[cfg(feature = "mlx")]

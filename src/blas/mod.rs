@@ -20,6 +20,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::available_parallelism;
 
+pub(crate) use kernel::Product;
 use product::Engine;
 
 // A C symbol carries no state, so what it needs is global: these three and the engine built from them.
@@ -88,6 +89,19 @@ pub fn served() -> usize {
 /// The system's `cblas_sgemm`, to compare with.
 pub fn system_sgemm() -> Option<system::Sgemm> {
     system::system().map(|system| system.sgemm)
+}
+
+/// Computes a product with our kernels, whoever serves `cblas_sgemm`; `transposed` says how B is stored.
+///
+/// # Safety
+/// The product's pointers are valid for its shape and strides, and C overlaps neither A nor B.
+pub(crate) unsafe fn multiply(product: &Product, transposed: bool) {
+    unsafe { engine().multiply(product, transposed) }
+}
+
+/// Calls `work` once for every part, shared out between the threads of the products.
+pub(crate) fn share(parts: usize, work: &(dyn Fn(usize) + Sync)) {
+    engine().pool.run(parts, work);
 }
 
 fn wants_ours() -> bool {

@@ -3,7 +3,7 @@
 //! Rolling back is setting the length: what lies beyond it is overwritten by the next tokens. Nothing is copied.
 
 use anyhow::Result;
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros_dtype};
 
@@ -61,15 +61,30 @@ impl KvCache {
     /// returns those of all tokens, `[batch, kv_heads, len + b, head_dim]`.
     pub fn update(&mut self, index: usize, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let end = self.len + keys.dim(2);
-        self.reserve(end);
-        let layer = match self.layers[index].take() {
-            Some(layer) => Layer { keys: grow(layer.keys, self.capacity)?, values: grow(layer.values, self.capacity)? },
-            None => Layer { keys: buffer(keys, self.capacity)?, values: buffer(values, self.capacity)? },
+        let [mut all_keys, mut all_values] =
+            self.take(index, keys.dim(2), &[keys.dim(0), keys.dim(1), keys.dim(3)], keys.dtype())?;
+        all_keys.try_index_mut((.., .., self.len..end, ..), keys)?;
+        all_values.try_index_mut((.., .., self.len..end, ..), values)?;
+        let read = (all_keys.try_index((.., .., ..end, ..))?, all_values.try_index((.., .., ..end, ..))?);
+        self.put(index, [all_keys, all_values]);
+        Ok(read)
+    }
+
+    /// The buffers of layer `index`, keys and values, with room for `width` tokens behind those held; new ones of
+    /// `[batch, kv_heads, head_dim]` if there are none yet. They must be [`put`](Self::put) back.
+    pub fn take(&mut self, index: usize, width: i32, sizes: &[i32; 3], dtype: Dtype) -> Result<[Array; 2]> {
+        self.reserve(self.len + width);
+        let Layer { keys, values } = match self.layers[index].take() {
+            Some(layer) => layer,
+            None => Layer { keys: buffer(sizes, self.capacity, dtype)?, values: buffer(sizes, self.capacity, dtype)? },
         };
-        let layer = self.layers[index].insert(layer);
-        layer.keys.try_index_mut((.., .., self.len..end, ..), keys)?;
-        layer.values.try_index_mut((.., .., self.len..end, ..), values)?;
-        Ok((layer.keys.try_index((.., .., ..end, ..))?, layer.values.try_index((.., .., ..end, ..))?))
+        Ok([grow(keys, self.capacity)?, grow(values, self.capacity)?])
+    }
+
+    /// Gives the buffers of layer `index` back.
+    pub fn put(&mut self, index: usize, buffers: [Array; 2]) {
+        let [keys, values] = buffers;
+        self.layers[index] = Some(Layer { keys, values });
     }
 
     /// The buffers, for evaluation together with a step's result.
@@ -83,9 +98,8 @@ impl KvCache {
     }
 }
 
-fn buffer(like: &Array, capacity: i32) -> Result<Array> {
-    let shape = [like.dim(0), like.dim(1), capacity, like.dim(3)];
-    Ok(zeros_dtype(&shape, like.dtype())?)
+fn buffer(&[batch, kv_heads, head_dim]: &[i32; 3], capacity: i32, dtype: Dtype) -> Result<Array> {
+    Ok(zeros_dtype(&[batch, kv_heads, capacity, head_dim], dtype)?)
 }
 
 fn grow(array: Array, capacity: i32) -> Result<Array> {
@@ -93,6 +107,6 @@ fn grow(array: Array, capacity: i32) -> Result<Array> {
     if missing <= 0 {
         return Ok(array);
     }
-    let more = buffer(&array, missing)?;
+    let more = buffer(&[array.dim(0), array.dim(1), array.dim(3)], missing, array.dtype())?;
     Ok(concatenate(&[array, more], 2)?)
 }

@@ -2,9 +2,13 @@
 
 use super::config::{Config, RopeScaling};
 use super::weights::{Matrix, Weights};
+#[cfg(target_os = "linux")]
+use crate::fused;
 use crate::roofline::WeightFormat;
 use anyhow::Result;
-use mlx_rs::ops::{addmm, dequantize, matmul, quantized_matmul};
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::{addmm, concatenate, dequantize, matmul, quantized_matmul, sigmoid};
+use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, fast};
 
 /// `y = x Wᵀ (+ bias)` over the last axis.
@@ -54,6 +58,55 @@ impl Linear {
     }
 }
 
+/// Linear layers on the same input, their outputs side by side: one product where the weights are of one kind.
+#[derive(Debug, Clone)]
+pub struct Stacked(Vec<Linear>);
+
+impl Stacked {
+    pub fn new(parts: Vec<Linear>) -> Result<Self> {
+        let weights: Vec<&Matrix> = parts.iter().map(|part| &part.weight).collect();
+        let biases: Option<Vec<&Array>> = parts.iter().map(|part| part.bias.as_ref()).collect();
+        let with_or_without = biases.is_some() || parts.iter().all(|part| part.bias.is_none());
+        let Some(weight) = Matrix::stacked(&weights)?.filter(|_| with_or_without) else { return Ok(Stacked(parts)) };
+        let bias = biases.map(|biases| concatenate(&biases, 0)).transpose()?;
+        // Evaluated now, so that the parts are gone before the next layer is read.
+        eval(weight.arrays().into_iter().chain(&bias))?;
+        Ok(Stacked(vec![Linear { weight, bias }]))
+    }
+
+    /// `[.., inputs]` to `[.., outputs of all]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match &self.0[..] {
+            [joined] => joined.forward(x),
+            parts => {
+                let parts = parts.iter().map(|part| part.forward(x)).collect::<Result<Vec<_>>>()?;
+                Ok(concatenate(&parts, -1)?)
+            }
+        }
+    }
+
+    pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.0.iter_mut()
+    }
+
+    /// How the weights are stored; those of the first layer stand for all.
+    pub fn format(&self) -> WeightFormat {
+        self.0[0].format()
+    }
+}
+
+/// silu(gate) · up, where `gate_up` (`[.., 2 · inner]`) holds the gate's outputs, then the other's.
+pub fn swiglu(gate_up: &Array) -> Result<Array> {
+    #[cfg(target_os = "linux")]
+    if fused::serves(gate_up) {
+        return fused::swiglu(gate_up);
+    }
+    let inner = gate_up.dim(-1) / 2;
+    let gate = gate_up.try_index((.., .., ..inner))?;
+    let gate = gate.multiply(sigmoid(&gate)?)?;
+    Ok(gate.multiply(gate_up.try_index((.., .., inner..))?)?)
+}
+
 /// Token embeddings, `[vocab, hidden]`; also the head where the two are tied.
 #[derive(Debug, Clone)]
 pub struct Embedding {
@@ -100,7 +153,30 @@ impl RmsNorm {
     }
 
     pub fn forward(&self, x: &Array) -> Result<Array> {
+        #[cfg(target_os = "linux")]
+        if fused::serves(x) {
+            return fused::rms_norm(x, &self.weight, self.eps);
+        }
         Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?)
+    }
+
+    /// x + y, and the norm of that.
+    pub fn forward_sum(&self, x: &Array, y: &Array) -> Result<[Array; 2]> {
+        #[cfg(target_os = "linux")]
+        if fused::serves(x) {
+            return fused::add_rms_norm(x, y, &self.weight, self.eps);
+        }
+        let sum = x.add(y)?;
+        let normed = self.forward(&sum)?;
+        Ok([sum, normed])
+    }
+
+    pub fn weight(&self) -> &Array {
+        &self.weight
+    }
+
+    pub fn eps(&self) -> f32 {
+        self.eps
     }
 
     /// The norm with its weight in another float type, so that it does not promote what passes through it.
@@ -120,30 +196,37 @@ pub struct Rope {
     scale: f32,
     /// Wavelengths over 2π, `[head_dim / 2]`, where the scaling is not uniform.
     periods: Option<Array>,
+    frequencies: Vec<f32>,
 }
 
 impl Rope {
     pub fn new(config: &Config) -> Self {
+        let even = || (0..config.head_dim / 2).map(|i| config.rope_theta.powf(2.0 * i as f32 / config.head_dim as f32));
         let (scale, periods) = match &config.rope_scaling {
             RopeScaling::None => (1.0, None),
             RopeScaling::Linear { factor } => (1.0 / factor, None),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let periods: Vec<f32> = (0..config.head_dim / 2)
-                    .map(|i| config.rope_theta.powf(2.0 * i as f32 / config.head_dim as f32))
-                    .map(|period| {
-                        llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context)
-                    })
-                    .collect();
-                (1.0, Some(Array::from_slice(&periods, &[config.head_dim / 2])))
+                let stretch = |period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context);
+                (1.0, Some(even().map(stretch).collect::<Vec<f32>>()))
             }
         };
-        Rope { head_dim: config.head_dim, theta: config.rope_theta, scale, periods }
+        let frequencies = match &periods {
+            Some(periods) => periods.iter().map(|period| 1.0 / period).collect(),
+            None => even().map(|period| scale / period).collect(),
+        };
+        let periods = periods.map(|periods| Array::from_slice(&periods, &[config.head_dim / 2]));
+        Rope { head_dim: config.head_dim, theta: config.rope_theta, scale, periods, frequencies }
     }
 
     /// `x`: `[batch, heads, b, head_dim]`; its first token stands at `position`.
     pub fn forward(&self, x: &Array, position: i32) -> Result<Array> {
         let theta = self.periods.is_none().then_some(self.theta);
         Ok(fast::rope(x, self.head_dim, false, theta, self.scale, position, self.periods.as_ref())?)
+    }
+
+    /// Radians a position, `head_dim / 2` of them.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
     }
 }
 

@@ -1,7 +1,7 @@
 //! A weight matrix, dense or quantised, and the change from one to the other.
 
 use anyhow::{Result, anyhow, bail};
-use mlx_rs::ops::{dequantize, quantize};
+use mlx_rs::ops::{concatenate, dequantize, quantize};
 use mlx_rs::{Array, Dtype};
 use std::str::FromStr;
 
@@ -76,6 +76,31 @@ impl Matrix {
         match self {
             Matrix::Dense(weight) => vec![weight],
             Matrix::Quantized { weight, scales, biases, .. } => vec![weight, scales, biases],
+        }
+    }
+
+    /// One matrix with the rows of all, or none where they are not stored alike.
+    pub fn stacked(parts: &[&Matrix]) -> Result<Option<Matrix>> {
+        let rows = |arrays: Vec<&Array>| concatenate(&arrays, 0);
+        let alike = parts.windows(2).all(|pair| pair[0].kind() == pair[1].kind());
+        match parts.first() {
+            Some(Matrix::Dense(_)) if alike => {
+                Ok(Some(Matrix::Dense(rows(parts.iter().map(|part| part.arrays()[0]).collect())?)))
+            }
+            Some(&&Matrix::Quantized { group_size, bits, .. }) if alike => {
+                let column = |place: usize| rows(parts.iter().map(|part| part.arrays()[place]).collect());
+                let (weight, scales, biases) = (column(0)?, column(1)?, column(2)?);
+                Ok(Some(Matrix::Quantized { weight, scales, biases, group_size, bits }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What matrices must have in common to be stacked.
+    fn kind(&self) -> (Dtype, Option<(i32, i32)>) {
+        match self {
+            Matrix::Dense(weight) => (weight.dtype(), None),
+            Matrix::Quantized { scales, group_size, bits, .. } => (scales.dtype(), Some((*group_size, *bits))),
         }
     }
 

@@ -2,13 +2,14 @@
 
 use super::cache::KvCache;
 use super::config::Config;
-use super::layers::{Embedding, Linear, RmsNorm, Rope};
+use super::layers::{Embedding, Linear, RmsNorm, Rope, Stacked, swiglu};
 use super::weights::Weights;
+#[cfg(target_os = "linux")]
+use crate::fused;
 use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::sigmoid;
 use mlx_rs::{Array, Dtype};
 
 /// Which positions of a forward need logits.
@@ -27,13 +28,15 @@ struct Place<'a> {
     position: i32,
     /// `[b, len + b]` bool over what the cache holds and the tokens themselves; causal if there is none.
     mask: Option<&'a Array>,
+    /// Where attention is fused: the rotary angles of the tokens.
+    #[cfg(target_os = "linux")]
+    rotation: Option<&'a fused::Rotation>,
 }
 
 #[derive(Debug, Clone)]
 struct Attention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    /// `q_proj`, `k_proj`, `v_proj`
+    qkv_proj: Stacked,
     o_proj: Linear,
     /// `(q_norm, k_norm)` of the families that have them.
     head_norms: Option<(RmsNorm, RmsNorm)>,
@@ -57,17 +60,58 @@ impl Attention {
             |part: &str| RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps);
         let head_norms = if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None };
         let (num_heads, num_kv_heads, head_dim) = (config.num_heads, config.num_kv_heads, config.head_dim);
+        let qkv_proj = Stacked::new(vec![q_proj, k_proj, v_proj])?;
         let rope = rope.clone();
-        Ok(Attention { q_proj, k_proj, v_proj, o_proj, head_norms, rope, num_heads, num_kv_heads, head_dim })
+        Ok(Attention { qkv_proj, o_proj, head_norms, rope, num_heads, num_kv_heads, head_dim })
     }
 
     /// `x`: `[batch, b, hidden]`.
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
-        let (batch, width) = (x.dim(0), x.dim(1));
-        let heads = |y: Array, heads: i32| y.reshape(&[batch, width, heads, self.head_dim]);
-        let mut queries = heads(self.q_proj.forward(x)?, self.num_heads)?;
-        let mut keys = heads(self.k_proj.forward(x)?, self.num_kv_heads)?;
-        let values = heads(self.v_proj.forward(x)?, self.num_kv_heads)?.transpose_axes(&[0, 2, 1, 3])?;
+        let qkv = self.qkv_proj.forward(x)?;
+        #[cfg(target_os = "linux")]
+        if let Some(rotation) = place.rotation {
+            return self.o_proj.forward(&self.fused(&qkv, index, cache, place, rotation)?);
+        }
+        self.o_proj.forward(&self.composed(&qkv, index, cache, place)?)
+    }
+
+    /// Attention as one operation.
+    #[cfg(target_os = "linux")]
+    fn fused(
+        &self,
+        qkv: &Array,
+        index: usize,
+        cache: &mut KvCache,
+        place: Place,
+        rotation: &fused::Rotation,
+    ) -> Result<Array> {
+        let sizes = [qkv.dim(0), self.num_kv_heads, self.head_dim];
+        let [keys, values] = cache.take(index, qkv.dim(1), &sizes, qkv.dtype())?;
+        let heads = fused::Heads {
+            queries: self.num_heads,
+            keys: self.num_kv_heads,
+            head_dim: self.head_dim,
+            held: cache.len(),
+            eps: self.head_norms.as_ref().map_or(0.0, |(norm, _)| norm.eps()),
+            normed: self.head_norms.is_some(),
+        };
+        let norms = self.head_norms.as_ref().map(|(q_norm, k_norm)| [q_norm.weight(), k_norm.weight()]);
+        let [y, new_keys, new_values] =
+            fused::attention(qkv, [&keys, &values], heads, rotation, norms, place.mask)?;
+        cache.put(index, [new_keys, new_values]);
+        Ok(y)
+    }
+
+    /// Attention out of MLX's operations.
+    fn composed(&self, qkv: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        let (batch, width) = (qkv.dim(0), qkv.dim(1));
+        let heads = |from: i32, count: i32| -> Result<Array> {
+            let part = qkv.try_index((.., .., from * self.head_dim..(from + count) * self.head_dim))?;
+            Ok(part.reshape(&[batch, width, count, self.head_dim])?)
+        };
+        let mut queries = heads(0, self.num_heads)?;
+        let mut keys = heads(self.num_heads, self.num_kv_heads)?;
+        let values = heads(self.num_heads + self.num_kv_heads, self.num_kv_heads)?.transpose_axes(&[0, 2, 1, 3])?;
         if let Some((q_norm, k_norm)) = &self.head_norms {
             queries = q_norm.forward(&queries)?;
             keys = k_norm.forward(&keys)?;
@@ -79,12 +123,11 @@ impl Attention {
         let mask = place.mask.map(ScaledDotProductAttentionMask::Array).or(causal);
         let scale = (self.head_dim as f32).powf(-0.5);
         let y = scaled_dot_product_attention(queries, keys, values, scale, mask, None)?;
-        let y = y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, width, -1])?;
-        self.o_proj.forward(&y)
+        Ok(y.transpose_axes(&[0, 2, 1, 3])?.reshape(&[batch, width, -1])?)
     }
 
-    fn linears(&mut self) -> [&mut Linear; 4] {
-        [&mut self.q_proj, &mut self.k_proj, &mut self.v_proj, &mut self.o_proj]
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.qkv_proj.linears().chain([&mut self.o_proj])
     }
 
     fn norms(&mut self) -> impl Iterator<Item = &mut RmsNorm> {
@@ -94,8 +137,8 @@ impl Attention {
 
 #[derive(Debug, Clone)]
 struct Mlp {
-    gate_proj: Linear,
-    up_proj: Linear,
+    /// `gate_proj`, `up_proj`
+    gate_up_proj: Stacked,
     down_proj: Linear,
 }
 
@@ -106,16 +149,13 @@ impl Mlp {
             Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, config.mlp_bias)
         };
         Ok(Mlp {
-            gate_proj: linear("gate_proj", inner, hidden)?,
-            up_proj: linear("up_proj", inner, hidden)?,
+            gate_up_proj: Stacked::new(vec![linear("gate_proj", inner, hidden)?, linear("up_proj", inner, hidden)?])?,
             down_proj: linear("down_proj", hidden, inner)?,
         })
     }
 
     fn forward(&self, x: &Array) -> Result<Array> {
-        let gate = self.gate_proj.forward(x)?;
-        let gate = gate.multiply(sigmoid(&gate)?)?;
-        self.down_proj.forward(&gate.multiply(self.up_proj.forward(x)?)?)
+        self.down_proj.forward(&swiglu(&self.gate_up_proj.forward(x)?)?)
     }
 }
 
@@ -141,13 +181,13 @@ impl Block {
     }
 
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
-        let h = x.add(self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?)?;
-        Ok(h.add(self.mlp.forward(&self.post_attention_layernorm.forward(&h)?)?)?)
+        let y = self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?;
+        let [h, normed] = self.post_attention_layernorm.forward_sum(x, &y)?;
+        Ok(h.add(self.mlp.forward(&normed)?)?)
     }
 
     fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
-        let mlp = [&mut self.mlp.gate_proj, &mut self.mlp.up_proj, &mut self.mlp.down_proj];
-        self.self_attn.linears().into_iter().chain(mlp)
+        self.self_attn.linears().chain(self.mlp.gate_up_proj.linears()).chain([&mut self.mlp.down_proj])
     }
 
     fn norms(&mut self) -> impl Iterator<Item = &mut RmsNorm> {
@@ -190,8 +230,7 @@ impl Transformer {
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
     /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
     pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
-        let place = Place { position: cache.len(), mask: None };
-        let mut h = self.hidden(tokens, cache, place)?;
+        let mut h = self.hidden(tokens, cache, cache.len(), None)?;
         if logits == Logits::Last && h.dim(1) > 1 {
             h = h.try_index((.., -1.., ..))?;
         }
@@ -202,19 +241,27 @@ impl Transformer {
     /// (`[b, len + b]` bool) says which of the tokens in the cache and of themselves each one follows.
     /// Gives logits `[1, b, vocab]`. Lazy.
     pub fn forward_branches(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: &Array) -> Result<Array> {
-        let h = self.hidden(tokens, cache, Place { position, mask: Some(mask) })?;
+        let h = self.hidden(tokens, cache, position, Some(mask))?;
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
     /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
     pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
-        let place = Place { position: cache.len(), mask: None };
-        self.hidden(tokens, cache, place)?;
+        self.hidden(tokens, cache, cache.len(), None)?;
         Ok(mlx_rs::transforms::eval(cache.arrays())?)
     }
 
-    fn hidden(&self, tokens: &Array, cache: &mut KvCache, place: Place) -> Result<Array> {
+    fn hidden(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: Option<&Array>) -> Result<Array> {
         let mut h = self.embed_tokens.forward(tokens)?;
+        #[cfg(target_os = "linux")]
+        let rotation = fused::serves(&h)
+            .then(|| fused::Rotation::new(self.layers[0].self_attn.rope.frequencies(), position, tokens.dim(1)));
+        let place = Place {
+            position,
+            mask,
+            #[cfg(target_os = "linux")]
+            rotation: rotation.as_ref(),
+        };
         for (index, layer) in self.layers.iter().enumerate() {
             h = layer.forward(&h, index, cache, place)?;
         }
@@ -244,7 +291,7 @@ impl Transformer {
             kv_heads: config.num_kv_heads as u64,
             head_dim: config.head_dim as u64,
             vocab: config.vocab_size as u64,
-            weights: self.layers[0].mlp.gate_proj.format(),
+            weights: self.layers[0].mlp.gate_up_proj.format(),
             head: self.lm_head.format(),
             activation_bytes: bytes_of(self.dtype),
             kv_bytes: bytes_of(self.dtype),
@@ -254,7 +301,7 @@ impl Transformer {
     /// How the weights are held, for people: `float32`, or `4-bit` with the type of the activations.
     pub fn precision(&self) -> String {
         let dtype = format!("{:?}", self.dtype).to_lowercase();
-        match self.layers[0].mlp.gate_proj.format() {
+        match self.layers[0].mlp.gate_up_proj.format() {
             WeightFormat::Float { .. } => dtype,
             WeightFormat::Affine { bits, group_size, .. } => format!("{bits}-bit:{group_size} {dtype}"),
         }

@@ -29,7 +29,7 @@ const LINE: usize = 16;
 /// C = A·B or C += A·B in float32, row-major. B is given as `columns` rows of length `depth` to [`Kernel::dots`] and
 /// as `depth` rows of length `columns` to [`Kernel::sums`].
 #[derive(Clone, Copy)]
-pub(super) struct Product {
+pub(crate) struct Product {
     /// Rows of A and C.
     pub rows: usize,
     /// Columns of C.
