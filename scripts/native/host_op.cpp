@@ -20,11 +20,10 @@ struct View {
   std::int64_t strides[4];
 };
 
-// What an output looks like. It takes over the memory of an input if `takes_over` is not negative.
+// The shape of an output.
 struct Output {
   std::int32_t shape[4];
   std::int32_t dimensions;
-  std::int32_t takes_over;
 };
 
 using Parameters = std::array<std::uint8_t, 64>;
@@ -44,29 +43,16 @@ View view(const mx::array& a) {
 
 class HostOp : public mx::Primitive {
  public:
-  HostOp(mx::Stream stream, Kernel kernel, const Parameters& parameters, std::vector<int> takes_over)
-      : Primitive(stream), kernel_(kernel), parameters_(parameters), takes_over_(std::move(takes_over)) {}
+  HostOp(mx::Stream stream, Kernel kernel, const Parameters& parameters)
+      : Primitive(stream), kernel_(kernel), parameters_(parameters) {}
 
   void eval_cpu(const std::vector<mx::array>& inputs, std::vector<mx::array>& outputs) override {
-    auto& encoder = mx::cpu::get_command_encoder(stream());
-    for (std::size_t i = 0; i < outputs.size(); ++i) {
-      const auto* from = takes_over_[i] < 0 ? nullptr : &inputs[takes_over_[i]];
-      if (from && from->data_size() != from->size()) throw std::runtime_error("a host operation takes over whole arrays only");
-      if (from && from->is_donatable()) {
-        outputs[i].copy_shared_buffer(*from);
-        continue;
-      }
-      outputs[i].set_data(mx::allocator::malloc(outputs[i].nbytes()));
-      if (from) {
-        // Somebody else still looks at the input: it is copied, not changed under their eyes.
-        encoder.dispatch([to = outputs[i].data<char>(), data = from->data<char>(), size = from->nbytes()]() {
-          std::memcpy(to, data, size);
-        });
-      }
-    }
+    for (auto& output : outputs) output.set_data(mx::allocator::malloc(output.nbytes()));
     std::vector<View> views;
+    views.reserve(inputs.size() + outputs.size());
     for (const auto& a : inputs) views.push_back(view(a));
     for (const auto& a : outputs) views.push_back(view(a));
+    auto& encoder = mx::cpu::get_command_encoder(stream());
     encoder.dispatch([views = std::move(views), count = inputs.size(), kernel = kernel_, parameters = parameters_]() {
       kernel(views.data(), views.data() + count, parameters.data());
     });
@@ -81,7 +67,6 @@ class HostOp : public mx::Primitive {
  private:
   Kernel kernel_;
   Parameters parameters_;
-  std::vector<int> takes_over_;
 };
 
 const mx::array& get(mlx_array a) { return *static_cast<const mx::array*>(a.ctx); }
@@ -89,7 +74,7 @@ const mx::array& get(mlx_array a) { return *static_cast<const mx::array*>(a.ctx)
 }  // namespace
 
 // Adds the operation to the graph, on the CPU's default stream. All arrays are float32, except inputs that the kernel
-// knows to be of another type; inputs whose memory is taken over are row-contiguous. Returns 0, or 1 if MLX refuses.
+// knows to be of another type. Returns 0, or 1 if MLX refuses.
 extern "C" int ridgepoint_host_op(
     mlx_array* outputs, const Output* wanted, std::size_t output_count, const mlx_array* inputs, std::size_t input_count,
     Kernel kernel, const std::uint8_t* parameters) {
@@ -97,15 +82,13 @@ extern "C" int ridgepoint_host_op(
     Parameters copied;
     std::memcpy(copied.data(), parameters, copied.size());
     std::vector<mx::Shape> shapes;
-    std::vector<int> takes_over;
     for (std::size_t i = 0; i < output_count; ++i) {
       shapes.emplace_back(wanted[i].shape, wanted[i].shape + wanted[i].dimensions);
-      takes_over.push_back(wanted[i].takes_over);
     }
     std::vector<mx::array> from;
     for (std::size_t i = 0; i < input_count; ++i) from.push_back(get(inputs[i]));
     auto stream = mx::default_stream(mx::Device(mx::Device::cpu));
-    auto op = std::make_shared<HostOp>(stream, kernel, copied, std::move(takes_over));
+    auto op = std::make_shared<HostOp>(stream, kernel, copied);
     auto made = mx::array::make_arrays(
         std::move(shapes), std::vector<mx::Dtype>(output_count, mx::float32), op, std::move(from));
     for (std::size_t i = 0; i < output_count; ++i) outputs[i].ctx = new mx::array(std::move(made[i]));

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::kernel::Product;
 use super::{SERVED, engine, system, wants_ours};
 
-const ROW_MAJOR: c_int = 101;
-const NO_TRANSPOSE: c_int = 111;
-const TRANSPOSE: c_int = 112;
+pub const ROW_MAJOR: c_int = 101;
+pub const NO_TRANSPOSE: c_int = 111;
+pub const TRANSPOSE: c_int = 112;
 
 /// Rows of the products that we serve. Above, the system's BLAS is as fast, and nothing compares such rows with single
 /// ones.

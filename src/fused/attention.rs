@@ -22,14 +22,22 @@ thread_local! {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Heads {
-    pub queries: i32,
-    pub keys: i32,
-    pub head_dim: i32,
+    queries: i32,
+    keys: i32,
+    head_dim: i32,
     /// Tokens that the cache held before.
-    pub held: i32,
+    held: i32,
     /// Of the head norms, where there are any.
-    pub eps: f32,
-    pub normed: bool,
+    eps: f32,
+    normed: bool,
+    masked: bool,
+}
+
+impl Heads {
+    /// Without head norms `eps` means nothing.
+    pub fn new(queries: i32, keys: i32, head_dim: i32, held: i32, eps: f32) -> Heads {
+        Heads { queries, keys, head_dim, held, eps, normed: false, masked: false }
+    }
 }
 
 /// Cosines and sines of the rotary angles of `width` tokens from `position` on, `[width, head_dim]`: the cosines of a
@@ -49,51 +57,50 @@ impl Rotation {
     }
 }
 
-/// Attention of `qkv` (`[batch, b, (queries + 2 keys) · head_dim]`) over the cache's buffers `keys` and `values`
-/// (`[batch, keys, capacity, head_dim]`), causal unless a `mask` (`[b, held + b]` bool) says otherwise. `norms` are the
-/// weights of the query and key norms. Gives `[batch, b, queries · head_dim]` and the buffers with the new tokens. Lazy.
+/// The buffers that a layer's keys and values lie in, `[batch, keys, capacity, head_dim]`, and the operation that wrote
+/// to them last, which the next one must follow.
+#[derive(Debug, Clone, Copy)]
+pub struct Buffers<'a> {
+    pub keys: &'a Array,
+    pub values: &'a Array,
+    pub written: Option<&'a Array>,
+}
+
+/// Attention of `qkv` (`[batch, b, (queries + 2 keys) · head_dim]`) over the cache, causal unless a `mask`
+/// (`[b, held + b]` bool) says otherwise. `norms` are the weights of the query and key norms. Gives
+/// `[batch, b, queries · head_dim]`. Lazy; when it is computed, the new keys and values are written to the buffers
+/// behind the tokens held, in place: MLX would copy a buffer that an earlier operation still holds.
 pub fn attention(
     qkv: &Array,
-    buffers: [&Array; 2],
+    buffers: Buffers,
     heads: Heads,
     rotation: &Rotation,
     norms: Option<[&Array; 2]>,
     mask: Option<&Array>,
-) -> Result<[Array; 3]> {
-    let [keys, values] = buffers;
-    let mut inputs = vec![qkv, keys, values, &rotation.0];
+) -> Result<Array> {
+    let mut inputs = vec![qkv, buffers.keys, buffers.values, &rotation.0];
     inputs.extend(norms.into_iter().flatten());
     inputs.extend(mask);
-    let heads = Heads { normed: norms.is_some(), ..heads };
+    inputs.extend(buffers.written);
+    let heads = Heads { normed: norms.is_some(), masked: mask.is_some(), ..heads };
     let y = Output::new(&[qkv.dim(0), qkv.dim(1), heads.queries * heads.head_dim]);
-    let outputs = [y, Output::in_place_of(keys, 1), Output::in_place_of(values, 2)];
-    match mask {
-        Some(_) => add(&inputs, outputs, masked_kernel, heads),
-        None => add(&inputs, outputs, causal_kernel, heads),
-    }
+    let [y] = add(&inputs, [y], kernel, heads)?;
+    Ok(y)
 }
 
-unsafe extern "C" fn causal_kernel(inputs: *const View, outputs: *const View, block: *const u8) {
-    unsafe { kernel(inputs, outputs, parameters(block), false) }
-}
-
-unsafe extern "C" fn masked_kernel(inputs: *const View, outputs: *const View, block: *const u8) {
-    unsafe { kernel(inputs, outputs, parameters(block), true) }
-}
-
-/// # Safety
-/// The views are those of the arrays that [`attention`] gave.
-unsafe fn kernel(inputs: *const View, outputs: *const View, heads: Heads, masked: bool) {
+unsafe extern "C" fn kernel(inputs: *const View, outputs: *const View, block: *const u8) {
+    // SAFETY: what `attention` gave.
+    let heads: Heads = unsafe { parameters(block) };
     let input = |place: usize| unsafe { &*inputs.add(place) };
     let qkv = input(0);
     let call = Call {
         qkv,
         rotation: input(3),
         norms: heads.normed.then(|| [input(4), input(5)]),
-        mask: masked.then(|| input(if heads.normed { 6 } else { 4 })),
+        mask: heads.masked.then(|| input(if heads.normed { 6 } else { 4 })),
         y: unsafe { &*outputs },
-        keys: unsafe { &*outputs.add(1) },
-        values: unsafe { &*outputs.add(2) },
+        keys: input(1),
+        values: input(2),
         width: qkv.size(2),
         held: heads.held as usize,
         group: (heads.queries / heads.keys) as usize,

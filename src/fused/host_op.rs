@@ -13,12 +13,11 @@ pub struct View {
     strides: [i64; 4],
 }
 
-/// What an output looks like.
+/// The shape of an output, a new float32 array.
 #[repr(C)]
 pub struct Output {
     shape: [i32; 4],
     dimensions: i32,
-    takes_over: i32,
 }
 
 /// Bytes of a parameter block.
@@ -94,16 +93,10 @@ impl View {
 unsafe impl Sync for View {}
 
 impl Output {
-    /// A new array.
     pub fn new(shape: &[i32]) -> Output {
-        let mut output = Output { shape: [1; 4], dimensions: shape.len() as i32, takes_over: -1 };
+        let mut output = Output { shape: [1; 4], dimensions: shape.len() as i32 };
         output.shape[..shape.len()].copy_from_slice(shape);
         output
-    }
-
-    /// The changed memory of `input`, which is number `place` and contiguous. It is copied first if anybody else holds it.
-    pub fn in_place_of(input: &Array, place: i32) -> Output {
-        Output { takes_over: place, ..Output::new(input.shape()) }
     }
 }
 

@@ -13,11 +13,13 @@
 mod activation;
 mod attention;
 mod host_op;
+mod linear;
 mod norm;
 mod vector;
 
 pub use activation::swiglu;
-pub use attention::{Heads, Rotation, attention};
+pub use attention::{Buffers, Heads, Rotation, attention};
+pub use linear::linear;
 pub use norm::{add_rms_norm, rms_norm};
 
 use mlx_rs::{Array, Device, DeviceType, Dtype};

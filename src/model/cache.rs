@@ -6,20 +6,24 @@ use anyhow::Result;
 use mlx_rs::{Array, Dtype};
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros_dtype};
+use mlx_rs::transforms::eval;
 
 /// Buffers grow by this many tokens at a time.
 const STEP: i32 = 256;
 
-#[derive(Debug, Clone)]
-struct Layer {
+/// The buffers of one layer.
+#[derive(Debug)]
+pub struct Layer {
     /// `[batch, kv_heads, capacity, head_dim]`
-    keys: Array,
+    pub keys: Array,
     /// `[batch, kv_heads, capacity, head_dim]`
-    values: Array,
+    pub values: Array,
+    /// The result of the last operation that wrote to the buffers in place, if one did: evaluating it fills them.
+    pub written: Option<Array>,
 }
 
-/// Keys and values of the tokens that a model has read.
-#[derive(Debug, Clone)]
+/// Keys and values of the tokens that a model has read. It cannot be cloned: the copy would share the buffers.
+#[derive(Debug)]
 pub struct KvCache {
     layers: Vec<Option<Layer>>,
     len: i32,
@@ -29,7 +33,7 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache for a model of `layers` layers.
     pub fn new(layers: usize) -> Self {
-        KvCache { layers: vec![None; layers], len: 0, capacity: 0 }
+        KvCache { layers: (0..layers).map(|_| None).collect(), len: 0, capacity: 0 }
     }
 
     /// Tokens held.
@@ -60,41 +64,36 @@ impl KvCache {
     /// Stores `keys` and `values` (`[batch, kv_heads, b, head_dim]`) of layer `index` behind the tokens held and
     /// returns those of all tokens, `[batch, kv_heads, len + b, head_dim]`.
     pub fn update(&mut self, index: usize, keys: &Array, values: &Array) -> Result<(Array, Array)> {
-        let end = self.len + keys.dim(2);
-        let [mut all_keys, mut all_values] =
-            self.take(index, keys.dim(2), &[keys.dim(0), keys.dim(1), keys.dim(3)], keys.dtype())?;
-        all_keys.try_index_mut((.., .., self.len..end, ..), keys)?;
-        all_values.try_index_mut((.., .., self.len..end, ..), values)?;
-        let read = (all_keys.try_index((.., .., ..end, ..))?, all_values.try_index((.., .., ..end, ..))?);
-        self.put(index, [all_keys, all_values]);
-        Ok(read)
+        let (start, end) = (self.len, self.len + keys.dim(2));
+        let layer = self.layer(index, keys.dim(2), &[keys.dim(0), keys.dim(1), keys.dim(3)], keys.dtype())?;
+        layer.keys.try_index_mut((.., .., start..end, ..), keys)?;
+        layer.values.try_index_mut((.., .., start..end, ..), values)?;
+        Ok((layer.keys.try_index((.., .., ..end, ..))?, layer.values.try_index((.., .., ..end, ..))?))
     }
 
-    /// The buffers of layer `index`, keys and values, with room for `width` tokens behind those held; new ones of
-    /// `[batch, kv_heads, head_dim]` if there are none yet. They must be [`put`](Self::put) back.
-    pub fn take(&mut self, index: usize, width: i32, sizes: &[i32; 3], dtype: Dtype) -> Result<[Array; 2]> {
+    /// The buffers of layer `index` with room for `width` tokens behind those held; new ones of
+    /// `[batch, kv_heads, head_dim]` if there are none yet.
+    pub fn layer(&mut self, index: usize, width: i32, sizes: &[i32; 3], dtype: Dtype) -> Result<&mut Layer> {
         self.reserve(self.len + width);
-        let Layer { keys, values } = match self.layers[index].take() {
-            Some(layer) => layer,
-            None => Layer { keys: buffer(sizes, self.capacity, dtype)?, values: buffer(sizes, self.capacity, dtype)? },
+        let capacity = self.capacity;
+        let layer = match self.layers[index].take() {
+            Some(layer) => layer.grown(capacity)?,
+            None => {
+                let (keys, values) = (buffer(sizes, capacity, dtype)?, buffer(sizes, capacity, dtype)?);
+                Layer { keys, values, written: None }
+            }
         };
-        Ok([grow(keys, self.capacity)?, grow(values, self.capacity)?])
+        Ok(self.layers[index].insert(layer))
     }
 
-    /// Gives the buffers of layer `index` back.
-    pub fn put(&mut self, index: usize, buffers: [Array; 2]) {
-        let [keys, values] = buffers;
-        self.layers[index] = Some(Layer { keys, values });
-    }
-
-    /// The buffers, for evaluation together with a step's result.
+    /// What must be evaluated for all tokens to be there.
     pub fn arrays(&self) -> impl Iterator<Item = &Array> {
-        self.layers.iter().flatten().flat_map(|layer| [&layer.keys, &layer.values])
+        self.layers.iter().flatten().flat_map(|layer| [&layer.keys, &layer.values].into_iter().chain(&layer.written))
     }
 
     /// Bytes of the buffers.
     pub fn nbytes(&self) -> usize {
-        self.arrays().map(Array::nbytes).sum()
+        self.layers.iter().flatten().map(|layer| layer.keys.nbytes() + layer.values.nbytes()).sum()
     }
 }
 
@@ -102,11 +101,19 @@ fn buffer(&[batch, kv_heads, head_dim]: &[i32; 3], capacity: i32, dtype: Dtype) 
     Ok(zeros_dtype(&[batch, kv_heads, capacity, head_dim], dtype)?)
 }
 
-fn grow(array: Array, capacity: i32) -> Result<Array> {
-    let missing = capacity - array.dim(2);
-    if missing <= 0 {
-        return Ok(array);
+impl Layer {
+    /// The same with buffers of at least `capacity` tokens.
+    fn grown(self, capacity: i32) -> Result<Layer> {
+        if self.keys.dim(2) >= capacity {
+            return Ok(self);
+        }
+        // What is still to be written must be there before it is copied.
+        eval(&self.written)?;
+        Ok(Layer { keys: grow(&self.keys, capacity)?, values: grow(&self.values, capacity)?, written: None })
     }
-    let more = buffer(&[array.dim(0), array.dim(1), array.dim(3)], missing, array.dtype())?;
-    Ok(concatenate(&[array, more], 2)?)
+}
+
+fn grow(array: &Array, capacity: i32) -> Result<Array> {
+    let more = buffer(&[array.dim(0), array.dim(1), array.dim(3)], capacity - array.dim(2), array.dtype())?;
+    Ok(concatenate(&[array, &more], 2)?)
 }

@@ -27,6 +27,13 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Array) -> Result<Array> {
+        #[cfg(target_os = "linux")]
+        if let Matrix::Dense(weight) = &self.weight
+            && fused::serves(x)
+            && fused::serves(weight)
+        {
+            return fused::linear(x, weight, self.bias.as_ref());
+        }
         match (&self.weight, &self.bias) {
             (Matrix::Dense(weight), None) => Ok(matmul(x, weight.t())?),
             (Matrix::Dense(weight), Some(bias)) => Ok(addmm(bias, x, weight.t(), None, None)?),
@@ -43,6 +50,10 @@ impl Linear {
     /// The same layer with its weight quantised, for a drafter made of the target itself.
     pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
         Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
+    }
+
+    pub fn weight(&self) -> &Matrix {
+        &self.weight
     }
 
     /// How the weight is stored.

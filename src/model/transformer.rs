@@ -85,20 +85,14 @@ impl Attention {
         place: Place,
         rotation: &fused::Rotation,
     ) -> Result<Array> {
-        let sizes = [qkv.dim(0), self.num_kv_heads, self.head_dim];
-        let [keys, values] = cache.take(index, qkv.dim(1), &sizes, qkv.dtype())?;
-        let heads = fused::Heads {
-            queries: self.num_heads,
-            keys: self.num_kv_heads,
-            head_dim: self.head_dim,
-            held: cache.len(),
-            eps: self.head_norms.as_ref().map_or(0.0, |(norm, _)| norm.eps()),
-            normed: self.head_norms.is_some(),
-        };
+        let eps = self.head_norms.as_ref().map_or(0.0, |(norm, _)| norm.eps());
+        let heads = fused::Heads::new(self.num_heads, self.num_kv_heads, self.head_dim, cache.len(), eps);
         let norms = self.head_norms.as_ref().map(|(q_norm, k_norm)| [q_norm.weight(), k_norm.weight()]);
-        let [y, new_keys, new_values] =
-            fused::attention(qkv, [&keys, &values], heads, rotation, norms, place.mask)?;
-        cache.put(index, [new_keys, new_values]);
+        let sizes = [qkv.dim(0), self.num_kv_heads, self.head_dim];
+        let layer = cache.layer(index, qkv.dim(1), &sizes, qkv.dtype())?;
+        let buffers = fused::Buffers { keys: &layer.keys, values: &layer.values, written: layer.written.as_ref() };
+        let y = fused::attention(qkv, buffers, heads, rotation, norms, place.mask)?;
+        layer.written = Some(y.clone());
         Ok(y)
     }
 
@@ -224,7 +218,21 @@ impl Transformer {
         let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype };
         model.norm.cast(dtype)?;
         model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
+        #[cfg(target_os = "linux")]
+        model.use_huge_pages();
         Ok(model)
+    }
+
+    /// Asks for huge pages where the weights lie. Products stream them once a step, and looking up small pages would
+    /// take a fifth of the time.
+    #[cfg(target_os = "linux")]
+    fn use_huge_pages(&mut self) {
+        let layers = self.layers.iter_mut().flat_map(Block::linears);
+        let mut linears: Vec<&Linear> = layers.map(|linear| &*linear).collect();
+        linears.push(&self.lm_head);
+        let arrays = linears.into_iter().flat_map(|linear| linear.weight().arrays());
+        let dense = arrays.filter_map(|array| array.try_as_slice::<f32>().ok());
+        crate::blas::pages::use_huge_pages(dense);
     }
 
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
