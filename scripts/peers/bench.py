@@ -3,7 +3,8 @@
 
 A pair is one run of ridgepoint and one of the peer, each in a fresh process, one right after the other, on the same
 prompt with the same token budget; which side goes first alternates from pair to pair, the prompt changes with every
-pair, and the pairs of all tasks are interleaved. Both sides time the same span: from the last prompt token to the last
+pair, and the pairs of all tasks are interleaved. On Linux, where ridgepoint has float32 products of its own, tasks
+that end in 'same BLAS' have it use the BLAS that mlx-lm uses. Both sides time the same span: from the last prompt token to the last
 output token, all output tokens counted. Both sides read the same float32 checkpoint (llama.cpp: the same weights as a
 float32 GGUF), decode greedily, and their tokens are compared. See ratios.py for the interval.
 
@@ -68,8 +69,8 @@ def arguments():
     parser.add_argument("--pairs", type=int, default=6, help="pairs a task, at least 5; 6 give a 95 %% interval [6]")
     parser.add_argument("--tasks", default="plain,speculative,round-overhead", help="comma-separated [all three]")
     parser.add_argument("--max-tokens", type=int, default=128, help="token budget of plain decoding [128]")
-    parser.add_argument("--draft-max-tokens", type=int, default=64, help="token budget of speculative decoding [64]")
-    parser.add_argument("--draft-lengths", default="2,4", help="comma-separated draft lengths [2,4]")
+    parser.add_argument("--draft-max-tokens", type=int, default=32, help="token budget of speculative decoding [32]")
+    parser.add_argument("--draft-lengths", default="2", help="comma-separated draft lengths [2]")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="for both sides [cpu]")
     parser.add_argument("--machine", default=machine(), help=f"folder under results/ [{machine()}]")
     parser.add_argument("--gguf", default=str(prepare.ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
@@ -98,19 +99,25 @@ def make_tasks(args):
     ours += ["--device", args.device]
     mlx_lm = [sys.executable, str(HERE / "mlx_lm_side.py"), str(prepare.TARGET), "--device", args.device]
     tasks = []
+
+    def against_mlx_lm(name, ours, theirs, max_tokens):
+        tasks.append(Task("mlx-lm", name, ours, theirs, max_tokens))
+        if platform.system() == "Linux" and args.device == "cpu":
+            tasks.append(Task("mlx-lm", f"{name}, same BLAS", [*ours, "--blas", "system"], theirs, max_tokens))
+
     if "plain" in args.tasks:
-        tasks.append(Task("mlx-lm", "plain", ours, mlx_lm, args.max_tokens))
+        against_mlx_lm("plain", ours, mlx_lm, args.max_tokens)
         if "llama.cpp" in args.others:
             llama_cpp = [sys.executable, str(HERE / "llama_cpp_side.py"), str(prepare.LLAMA_CPP)]
             tasks.append(Task("llama.cpp", "plain", ours, llama_cpp, args.max_tokens))
     if "speculative" in args.tasks:
         for drafter, checkpoint in prepare.DRAFTERS.items():
             for length in args.draft_lengths:
-                tasks.append(Task(
-                    "mlx-lm", f"speculative {drafter} {length}",
+                against_mlx_lm(
+                    f"speculative {drafter} {length}",
                     [*ours, "--draft", str(prepare.ROOT / f"drafts/{drafter}.toml"), "--draft-length", str(length)],
                     [*mlx_lm, "--draft-model", str(checkpoint), "--draft-length", str(length)],
-                    args.draft_max_tokens))
+                    args.draft_max_tokens)
     return tasks
 
 
@@ -173,14 +180,15 @@ def summarise(task):
         return {"peer": task.peer, "task": name, "unit": unit} | ratios.compare(*sides, higher_is_better)
 
     yield row(task.name, "tok/s", lambda run: len(run["tokens"]) / run["seconds"], True)
-    if task.name == "plain":
-        yield row("prefill", "tok/s", lambda run: (run["prompt_tokens"] - 1) / run["prefill_seconds"], True)
-        yield row("load", "s", lambda run: run["load_seconds"], False)
+    if task.name.startswith("plain"):
+        of = task.name.removeprefix("plain")
+        yield row(f"prefill{of}", "tok/s", lambda run: (run["prompt_tokens"] - 1) / run["prefill_seconds"], True)
+        yield row(f"load{of}", "s", lambda run: run["load_seconds"], False)
         # Weights that are only read when first used would make loading look free.
-        yield row("load and prefill", "s", lambda run: run["load_seconds"] + run["prefill_seconds"], False)
+        yield row(f"load and prefill{of}", "s", lambda run: run["load_seconds"] + run["prefill_seconds"], False)
         if all("peak_memory_bytes" in pair["theirs"] for pair in task.pairs):
-            yield row("peak MLX memory", "MB", lambda run: run["peak_memory_bytes"] / 1e6, False)
-        yield row("peak resident memory", "MB", lambda run: run["peak_resident_bytes"] / 1e6, False)
+            yield row(f"peak MLX memory{of}", "MB", lambda run: run["peak_memory_bytes"] / 1e6, False)
+        yield row(f"peak resident memory{of}", "MB", lambda run: run["peak_resident_bytes"] / 1e6, False)
 
 
 def write_summary(path, rows):

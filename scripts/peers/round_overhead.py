@@ -62,14 +62,13 @@ def shares(folder, names, length):
     cost, runs = table(folder / "cost.csv"), table(folder / "runs.csv")
     verify = statistics.median(float(row["time_ms"]) for row in cost
                                if row["role"] == "target" and row["mode"] == "sync" and int(row["width"]) == length + 1)
-    # A drafter's time is a drafted token's, so the whole chain is length times it.
     draft = statistics.median(float(row["time_ms"]) for row in cost
-                              if row["role"] == "drafter" and row["drafter"] == DRAFTER and int(row["chain"]) == length)
+                              if row["role"] == "drafter" and row["drafter"] == DRAFTER and int(row["width"]) == length)
     out = []
     for name in names:
         mine = [row for row in runs if row["prompt"] == name and int(row["draft_length"]) == length and not row["error"]]
         round_ms = 1e3 * sum(float(row["seconds"]) for row in mine) / sum(int(row["rounds"]) for row in mine)
-        out.append((length * draft + verify) / round_ms)
+        out.append((draft + verify) / round_ms)
     return out
 
 

@@ -90,7 +90,11 @@ mod tests {
         for step in 0..870_000 {
             let x = -step as f32 / 1e4;
             let right = f64::from(x).exp();
-            assert!(((f64::from(exp(x)) - right) / right).abs() < 2.0 * f64::from(f32::EPSILON), "{x}: {} {right}", exp(x));
+            assert!(
+                ((f64::from(exp(x)) - right) / right).abs() < 2.0 * f64::from(f32::EPSILON),
+                "{x}: {} {right}",
+                exp(x)
+            );
         }
         for x in [0.5f32, 20.0, 80.0] {
             let right = f64::from(x).exp();

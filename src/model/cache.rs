@@ -3,10 +3,10 @@
 //! Rolling back is setting the length: what lies beyond it is overwritten by the next tokens. Nothing is copied.
 
 use anyhow::Result;
-use mlx_rs::{Array, Dtype};
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros_dtype};
 use mlx_rs::transforms::eval;
+use mlx_rs::{Array, Dtype};
 
 /// Buffers grow by this many tokens at a time.
 const STEP: i32 = 256;

@@ -217,7 +217,8 @@ impl Rope {
             RopeScaling::None => (1.0, None),
             RopeScaling::Linear { factor } => (1.0 / factor, None),
             RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_context } => {
-                let stretch = |period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context);
+                let stretch =
+                    |period| llama3_period(period, *factor, *low_freq_factor, *high_freq_factor, *original_context);
                 (1.0, Some(even().map(stretch).collect::<Vec<f32>>()))
             }
         };

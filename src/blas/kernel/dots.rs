@@ -1,6 +1,6 @@
 //! B transposed: dot products, the lanes of a vector lie along the depth.
 //!
-//! A tile is a few rows of A times a few rows of B: as many accumulators as there are registers. Four tiles one below
+//! A tile is a few rows of A times a few rows of B: as many accumulators as there are registers. Some tiles one below
 //! the other make a group, whose part of A stays in the first-level cache while B passes by; where A is too deep for
 //! that, the depth is cut and the accumulators wait in memory meanwhile, which is exact.
 
@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::{LINE, Product, Vector, first};
 
 /// Tiles one below the other in a group.
-pub const GROUP_TILES: usize = 4;
+pub const GROUP_TILES: usize = 3;
 /// Tiles side by side in a panel.
 pub const PANEL_TILES: usize = 16;
 /// Depth that is taken at a time, where A has several tiles: as much of a tile and of the next columns as the
@@ -149,11 +149,21 @@ unsafe fn group_by_panel<V: Vector, const ROWS: usize, const COLUMNS: usize>(
                 unsafe {
                     let waiting = waiting[slot].as_mut_ptr();
                     match job.tiles.height(tile) {
-                        1 => dot_tile::<V, 1, COLUMNS>(job, at, waiting.cast()),
-                        2 => dot_tile::<V, 2, COLUMNS>(job, at, waiting.cast()),
-                        3 if ROWS >= 3 => dot_tile::<V, 3, COLUMNS>(job, at, waiting.cast()),
-                        4 if ROWS >= 4 => dot_tile::<V, 4, COLUMNS>(job, at, waiting.cast()),
-                        5 if ROWS >= 5 => dot_tile::<V, 5, COLUMNS>(job, at, waiting.cast()),
+                        1 if ROWS > 1 => dot_tile::<V, 1, COLUMNS>(job, at, waiting.cast()),
+                        2 if ROWS > 2 => dot_tile::<V, 2, COLUMNS>(job, at, waiting.cast()),
+                        3 if ROWS > 3 => dot_tile::<V, 3, COLUMNS>(job, at, waiting.cast()),
+                        4 if ROWS > 4 => dot_tile::<V, 4, COLUMNS>(job, at, waiting.cast()),
+                        5 if ROWS > 5 => dot_tile::<V, 5, COLUMNS>(job, at, waiting.cast()),
+                        6 if ROWS > 6 => dot_tile::<V, 6, COLUMNS>(job, at, waiting.cast()),
+                        7 if ROWS > 7 => dot_tile::<V, 7, COLUMNS>(job, at, waiting.cast()),
+                        8 if ROWS > 8 => dot_tile::<V, 8, COLUMNS>(job, at, waiting.cast()),
+                        9 if ROWS > 9 => dot_tile::<V, 9, COLUMNS>(job, at, waiting.cast()),
+                        10 if ROWS > 10 => dot_tile::<V, 10, COLUMNS>(job, at, waiting.cast()),
+                        11 if ROWS > 11 => dot_tile::<V, 11, COLUMNS>(job, at, waiting.cast()),
+                        12 if ROWS > 12 => dot_tile::<V, 12, COLUMNS>(job, at, waiting.cast()),
+                        13 if ROWS > 13 => dot_tile::<V, 13, COLUMNS>(job, at, waiting.cast()),
+                        14 if ROWS > 14 => dot_tile::<V, 14, COLUMNS>(job, at, waiting.cast()),
+                        15 if ROWS > 15 => dot_tile::<V, 15, COLUMNS>(job, at, waiting.cast()),
                         _ => dot_tile::<V, ROWS, COLUMNS>(job, at, waiting),
                     }
                 }
@@ -201,7 +211,7 @@ unsafe fn dot_tile<V: Vector, const ROWS: usize, const COLUMNS: usize>(
 }
 
 /// The part of the depth that fills cache lines: the loop that everything else is about. A tile's accumulators, one
-/// vector for each of its columns and one of A take the sixteen registers of AVX2.
+/// vector for each of its columns and one of A take the registers: sixteen with AVX2, thirty-two with AVX-512.
 #[inline(always)]
 unsafe fn lines<V: Vector, const ROWS: usize, const COLUMNS: usize, const PREFETCHES: usize, const PACKED: bool>(
     job: &Job,
