@@ -15,6 +15,8 @@ mod attention;
 mod host_op;
 mod linear;
 mod norm;
+#[cfg(test)]
+mod tests;
 mod vector;
 
 pub use activation::swiglu;
