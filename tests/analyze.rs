@@ -85,7 +85,8 @@ fn cost(role: Role, drafter: &str, mode: Mode, width: u64, time_ms: f64, pass: u
 fn finished(folder: &Path) {
     let identity = Identity { scenario: "quickstart".into(), machine: "made-up".into(), ..Identity::default() };
     let ceilings = json!({ "ceilings": { "bandwidth_bytes_per_s": 12e9, "matrix_flops_per_s": 1e11 } });
-    let results = ResultsDir::open(folder, &identity, &scenario(), ceilings).unwrap();
+    let mut results = ResultsDir::open(folder, &identity, &scenario()).unwrap();
+    results.begin_launch(ceilings).unwrap();
     let mut prompts = results.table::<PromptRow>().unwrap();
     let mut traces = results.table::<TraceRow>().unwrap();
     let mut costs = results.table::<CostRow>().unwrap();

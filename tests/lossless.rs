@@ -14,6 +14,7 @@ use ridgepoint::scenario::DraftSpec;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 const DRAFT_LENGTHS: [usize; 6] = [1, 2, 3, 5, 8, 16];
 const MODEL: &str = "models/SmolLM2-135M-Instruct.Q4_1.gguf";
@@ -33,10 +34,14 @@ fn root(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn model() -> LanguageModel {
-    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
-    let options = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
-    LanguageModel::load(&root(MODEL), &options).expect("scripts/fetch-model fetches the model")
+/// The model, loaded once. One test at a time has it: two would only share the cores.
+fn model() -> MutexGuard<'static, LanguageModel> {
+    static SHARED: LazyLock<Mutex<LanguageModel>> = LazyLock::new(|| {
+        mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
+        let options = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
+        Mutex::new(LanguageModel::load(&root(MODEL), &options).expect("scripts/fetch-model fetches the model"))
+    });
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn golden() -> Golden {
@@ -54,14 +59,42 @@ fn drafter(target: &LanguageModel, spec: &str) -> Box<dyn Drafter> {
     draft::build(file, &spec, target, &|_| Ok(root(MODEL))).unwrap()
 }
 
-/// Draft files with how much of the prompts is read and how many tokens are decoded: quantised products are slow on the
-/// CPU. The last drafter is the target itself, so every draft is accepted.
-const DRAFTERS: [(&str, usize, usize); 4] = [
-    ("kind = \"prompt-lookup\"\nmax_ngram = 3\nmin_ngram = 1", 1000, 24),
-    ("kind = \"layer-skip\"\nlayers = 6", 1000, 20),
-    ("kind = \"quantized-self\"\nbits = 4", 8, 4),
-    ("kind = \"model\"\npath = \"target\"\ndtype = \"float32\"", 1000, 20),
+/// What is tried of one drafter: enough for several rounds, and no more than two cores do in a minute and a half.
+struct Case {
+    spec: &'static str,
+    /// How many of the prompts.
+    prompts: usize,
+    /// Tokens of a prompt that are read; 0 for all.
+    prompt_tokens: usize,
+    max_tokens: usize,
+}
+
+/// Quantised products are slow on the CPU. The last drafter is the target itself, so every draft is accepted.
+const CASES: [Case; 4] = [
+    Case { spec: "kind = \"prompt-lookup\"\nmax_ngram = 3", prompts: 3, prompt_tokens: 0, max_tokens: 10 },
+    Case { spec: "kind = \"layer-skip\"\nlayers = 26", prompts: 3, prompt_tokens: 24, max_tokens: 4 },
+    Case { spec: "kind = \"quantized-self\"\nbits = 4", prompts: 2, prompt_tokens: 4, max_tokens: 2 },
+    Case {
+        spec: "kind = \"model\"\npath = \"target\"\ndtype = \"float32\"",
+        prompts: 3,
+        prompt_tokens: 24,
+        max_tokens: 4,
+    },
 ];
+/// Tokens at the end of every prompt that are the chat template's.
+const TEMPLATE_END: usize = 6;
+
+/// A prompt of this many tokens, the user's last ones, and what plain decoding goes on with. For a whole prompt that is
+/// known, and checked by [`greedy_tokens_equal_mlx_lms`].
+fn prompt_and_text(target: &LanguageModel, chat: GoldenChat, length: usize, tokens: usize) -> (Vec<u32>, Vec<u32>) {
+    if length == 0 {
+        return (chat.prompt_tokens, chat.tokens[..tokens].to_vec());
+    }
+    let end = chat.prompt_tokens.len() - TEMPLATE_END;
+    let prompt = chat.prompt_tokens[end - length..end].to_vec();
+    let text = plain::decode(&target.transformer, &request(&prompt, tokens), &mut |_| ()).unwrap().tokens;
+    (prompt, text)
+}
 
 #[test]
 fn greedy_tokens_equal_mlx_lms() {
@@ -77,15 +110,15 @@ fn greedy_tokens_equal_mlx_lms() {
 #[test]
 fn speculation_changes_no_token_and_replays_exactly() {
     let target = model();
-    for (spec, prompt_tokens, max_tokens) in DRAFTERS {
+    let mut texts = BTreeMap::new();
+    for Case { spec, prompts, prompt_tokens, max_tokens } in CASES {
         let mut drafter = drafter(&target, spec);
         let name = spec.lines().next().unwrap();
-        for (chat, prompt) in golden().chats {
-            let tokens = &prompt.prompt_tokens[..prompt.prompt_tokens.len().min(prompt_tokens)];
+        for (chat, golden) in golden().chats.into_iter().take(prompts) {
             let longest = *DRAFT_LENGTHS.last().unwrap();
-            let text =
-                plain::decode(&target.transformer, &request(tokens, max_tokens + longest), &mut |_| ()).unwrap().tokens;
-            let whole = [tokens, &text].concat();
+            let text = || prompt_and_text(&target, golden, prompt_tokens, max_tokens + longest);
+            let (tokens, text) = texts.entry((chat.clone(), prompt_tokens, max_tokens)).or_insert_with(text);
+            let whole = [&tokens[..], text].concat();
             let matches = drafter.matches(&whole, tokens.len(), max_tokens, longest).unwrap();
             let drafts = matches.iter().map(|found| Draft { drafted: found.proposed, matched: found.matched });
             let trace = Trace::new(drafts.collect(), longest).unwrap();
@@ -99,7 +132,7 @@ fn speculation_changes_no_token_and_replays_exactly() {
                 )
                 .unwrap();
                 let case = format!("{name}, γ={draft_length}, {chat}");
-                if let Some(at) = run.tokens.iter().zip(&text).position(|(a, b)| a != b) {
+                if let Some(at) = run.tokens.iter().zip(&*text).position(|(a, b)| a != b) {
                     let margin = logit_margin(&target.transformer, &whole[..tokens.len() + at]).unwrap();
                     panic!("{case}: parts from plain decoding at token {at}, where the margin is {margin}");
                 }

@@ -145,9 +145,10 @@ fn gguf_golden() -> (Value, Vocabulary, Vocabulary) {
 fn gguf_tokenizers_have_the_ids_of_others() {
     let (golden, byte_level, sentence_piece) = gguf_golden();
     let texts = texts(golden["every"].as_u64().unwrap() as usize);
-    for pre in ["gpt-2", "smollm", "qwen2", "llama-bpe", "tekken", "default"] {
+    for pre in ["gpt-2", "smollm", "qwen2", "llama-bpe", "tekken", "default", "gpt2-default"] {
         let metadata = match pre {
             "default" => metadata("llama", pre, &sentence_piece),
+            "gpt2-default" => metadata("gpt2", "default", &byte_level),
             _ => metadata("gpt2", pre, &byte_level),
         };
         let tokenizer = rebuilt(&metadata).unwrap();
@@ -244,7 +245,6 @@ fn bad_gguf_tokenizers_are_refused_by_name() {
     };
     let cases = [
         (metadata("bert", "", &byte_level), "tokenizer.ggml.model is 'bert'"),
-        (metadata("gpt2", "default", &byte_level), "tokenizer.ggml.pre is 'default'"),
         (metadata("gpt2", "nonsense", &byte_level), "tokenizer.ggml.pre 'nonsense' is not supported"),
         (replaced(bpe(), "pre", None), "'tokenizer.ggml.pre' is missing"),
         (replaced(bpe(), "tokens", None), "'tokenizer.ggml.tokens' is missing"),

@@ -277,6 +277,9 @@ def gguf_metadata():
         "llama-bpe": byte_level(ids, merges, _LLAMA3_SPLIT, ignore_merges=True),
         "tekken": byte_level(ids, merges, _TEKKEN_SPLIT, ignore_merges=True),
         "default": sentence_piece(pieces, kinds, spm_merges, False),
+        # llama.cpp's rules for byte-level files that do not name any: one after the other, each within the pieces of
+        # those before. Its own ids are the golden; there is no published tokenizer.json to compare with.
+        "gpt2-default": None,
     }
     texts = TEXTS[::4]
     content = {"made_with": VERSIONS, "every": 4, "byte_level": {"tokens": tokens, "types": types, "merges": [" ".join(m) for m in merges]},
@@ -286,11 +289,13 @@ def gguf_metadata():
             path = Path(folder) / "vocabulary.gguf"
             if pre == "default":
                 gguf_file(path, "llama", pre, pieces, kinds, scores=scores)
+            elif tokenizer is None:
+                gguf_file(path, "gpt2", "default", tokens, types, merges=merges)
             else:
                 add_tokens(tokenizer, tokens, types)
                 gguf_file(path, "gpt2", pre, tokens, types, merges=merges)
             peer = LlamaCpp(path)
-        rows = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+        rows = [tokenizer.encode(text, add_special_tokens=False).ids if tokenizer else peer.ids(text) for text in texts]
         differ = [i for i, text in enumerate(texts) if peer.ids(text) != rows[i]]
         begins_with_bos = peer.ids("x", add_special=True)[0] == 1
         print(f"gguf {pre}: {len(differ)} texts differ between tokenizers and llama.cpp {[texts[i] for i in differ[:3]]}")

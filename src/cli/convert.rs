@@ -2,8 +2,9 @@
 
 use super::Global;
 use crate::model::convert;
-use crate::model::weights::{LoadOptions, Quantization};
-use crate::scenario::Dtype;
+use crate::model::hub;
+use crate::model::weights::LoadOptions;
+use crate::scenario::{Dtype, Quantization};
 use anyhow::Result;
 use std::path::PathBuf;
 
@@ -12,8 +13,8 @@ use std::path::PathBuf;
 /// Quantised GGUF matrices become MLX-quantised ones without loss, unless another precision is asked for.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A GGUF file, or a directory of safetensors
-    model: PathBuf,
+    /// A GGUF file, a directory of safetensors, a name under models/, or hf://org/name[@revision]
+    model: String,
     /// The directory to make
     directory: PathBuf,
     /// The float type of the weights: float32, float16 or bfloat16; as stored if not given
@@ -27,7 +28,7 @@ pub struct Args {
 /// Converts, and prints what was written.
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
     let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize };
-    let written = convert::convert(&args.model, &args.directory, &options)?;
+    let written = convert::convert(&hub::resolve(&args.model)?, &args.directory, &options)?;
     let quantised = written
         .quantization
         .map(|quantization| format!(", {} bits in groups of {}", quantization.bits, quantization.group_size));

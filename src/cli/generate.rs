@@ -9,7 +9,7 @@ use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
 use crate::report::stream::{Summary, TextStream, wants_colour};
-use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantize};
+use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantization};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -31,16 +31,16 @@ pub struct Args {
     #[arg(long, requires = "chat", value_name = "TEXT")]
     system: Option<String>,
     /// Tokens to generate at most
-    #[arg(long, short = 'n', default_value_t = 256, value_name = "N")]
+    #[arg(long, short = 'n', default_value_t = 256, value_name = "N", allow_negative_numbers = true)]
     max_tokens: usize,
     /// Do not stop at the end of the text
     #[arg(long)]
     ignore_eos: bool,
     /// 0 is greedy
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(long, default_value_t = 0.0, value_name = "T", allow_negative_numbers = true)]
     temperature: f32,
     /// Keep the most probable tokens whose mass reaches this
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", allow_negative_numbers = true)]
     top_p: f32,
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -55,7 +55,7 @@ pub struct Args {
     dtype: Option<Dtype>,
     /// Quantise the weights on load: BITS or BITS:GROUP
     #[arg(long, value_name = "BITS[:GROUP]")]
-    quantize: Option<Quantize>,
+    quantize: Option<Quantization>,
     /// Print one JSON object in place of the text
     #[arg(long)]
     json: bool,
@@ -63,6 +63,9 @@ pub struct Args {
 
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let sampling = Sampling::new(args.temperature, args.top_p)?;
+    if args.max_tokens == 0 {
+        return Err(crate::usage!("--max-tokens 0 leaves nothing to generate; give at least 1"));
+    }
     if args.draft_length > crate::scenario::MAX_WIDTH - 1 {
         return Err(crate::usage!("--draft-length {} is out of range: give 0 to 127", args.draft_length));
     }
@@ -70,21 +73,22 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let text = prompt_text(args)?;
     crate::machine::device::select(global.device)?;
 
-    let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize.map(Into::into) };
+    let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize };
     let model = LanguageModel::load(&hub::resolve(&args.model)?, &options)?;
     let mut drafter = match &spec {
         Some((file, spec)) => Some(draft::build(file, spec, &model, &|name| draft_model(file, name))?),
         None => None,
     };
     let prompt = if args.chat { model.encode_chat(&chat(args, text))? } else { model.encode_text(&text)? };
-    model.check_room(prompt.len() + args.max_tokens + args.draft_length)?;
+    let draft_length = drafter.as_ref().map_or(0, |_| args.draft_length);
+    model.check_room(prompt.len().saturating_add(args.max_tokens).saturating_add(draft_length))?;
     let end_ids: &[u32] = if args.ignore_eos { &[] } else { &model.end_ids };
     let request = Request { prompt: &prompt, max_tokens: args.max_tokens, sampling, seed: args.seed, end_ids };
 
     let mut output = Output::new(&model, !args.json);
     let mut observe = |round: Round| output.round(round);
-    let run = match drafter.as_deref_mut().filter(|_| args.draft_length > 0) {
-        Some(drafter) => speculative::decode(&model.transformer, drafter, args.draft_length, &request, &mut observe)?,
+    let run = match drafter.as_deref_mut().filter(|_| draft_length > 0) {
+        Some(drafter) => speculative::decode(&model.transformer, drafter, draft_length, &request, &mut observe)?,
         None => plain::decode(&model.transformer, &request, &mut observe)?,
     };
     let text = output.finish()?;
@@ -101,7 +105,7 @@ fn prompt_text(args: &Args) -> Result<String> {
     match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => Ok(text.clone()),
         (None, Some(file)) => std::fs::read_to_string(file)
-            .with_context(|| crate::usage!("--prompt-file {}: cannot be read as text", file.display())),
+            .map_err(|error| crate::usage!("--prompt-file {}: cannot be read as text ({error})", file.display())),
         (None, None) => std::io::read_to_string(std::io::stdin()).context("standard input cannot be read as text"),
     }
 }

@@ -3,6 +3,11 @@
 //! How to add a subcommand: write `src/cli/NAME.rs` with an `Args` struct and `pub fn run(args, &Global)`, add one
 //! variant to [`Command`] and one line to [`run`].
 
+// In the place of the standard one, which panics where output cannot be written: on a full disk, say.
+macro_rules! println {
+    ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
+}
+
 mod analyze;
 #[cfg(feature = "mlx")]
 mod convert;
@@ -12,12 +17,13 @@ mod doctor;
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+mod output;
 mod simulate;
 #[cfg(feature = "mlx")]
 mod tune;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
 
 /// Options that mean the same for every subcommand.
 #[derive(clap::Args, Debug, Clone)]
@@ -64,7 +70,7 @@ enum Command {
 
 /// Parses the command line and runs what it asks for.
 pub fn run() -> Result<()> {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().or_else(usage_error)?;
     #[cfg(all(feature = "mlx", target_os = "linux"))]
     crate::blas::configure(cli.global.blas, cli.global.threads.map(usize::from));
     match &cli.command {
@@ -80,5 +86,41 @@ pub fn run() -> Result<()> {
         Command::Convert(args) => convert::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
+    }
+}
+
+/// What is wrong with the command line, in one line. Help and the version, which come the same way, are printed whole.
+fn usage_error(error: clap::Error) -> Result<Cli> {
+    use ErrorKind::{DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion};
+    if matches!(error.kind(), DisplayHelp | DisplayVersion | DisplayHelpOnMissingArgumentOrSubcommand) {
+        error.exit();
+    }
+    let text = error.render().to_string();
+    let end = ["\nUsage:", "\nFor more information"].iter().filter_map(|start| text.find(start)).min();
+    let words: Vec<&str> = text[..end.unwrap_or(text.len())].split_whitespace().collect();
+    let message = words.join(" ").replace(" tip: ", "; ");
+    Err(crate::usage!("{}; --help lists what there is", message.trim_start_matches("error: ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(arguments: &[&str]) -> String {
+        let words = ["ridgepoint"].iter().chain(arguments);
+        let error = Cli::try_parse_from(words).or_else(usage_error).unwrap_err();
+        assert_eq!(crate::error::exit_code(&error), 2);
+        error.to_string()
+    }
+
+    #[test]
+    fn a_wrong_command_line_is_one_line() {
+        for (arguments, expected) in [
+            (&["analize"][..], "unrecognized subcommand 'analize'; a similar subcommand exists: 'analyze'"),
+            (&["analyze"], "the following required arguments were not provided: <DIR|FILE.csv>"),
+            (&["analyze", "x", "--margin", "y"], "invalid value 'y' for '--margin <SHARE>': invalid float literal"),
+        ] {
+            assert_eq!(message(arguments), format!("{expected}; --help lists what there is"));
+        }
     }
 }

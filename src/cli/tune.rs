@@ -21,6 +21,9 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How long copy bandwidth is measured; half of it for the matrix rate. A short budget shortens both.
+const CEILING_TIME: Duration = Duration::from_secs(2);
+
 /// Choose a draft length: measure verification cost and acceptance, time the promising lengths, decide and confirm
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -62,36 +65,42 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         ModelSource::Local(path) => path,
         ModelSource::Hub(name) => hub::resolve(&name)?,
     };
-    let identity = identity(&loaded, &environment, &model_path)?;
+    let identity = || identity(&loaded, &environment, &model_path);
     let folder = args.results.join(&environment.machine).join(&loaded.scenario.name);
     if args.budget.is_none() && folder.join("decision.csv").exists() {
-        ResultsDir::check(&folder, &identity)?;
+        ResultsDir::check(&folder, &identity()?)?;
         eprintln!("{}: complete; remove it or name another folder with --results to measure again", folder.display());
         return analyze::folder(&folder, args.json);
     }
 
+    // Whatever can be wrong with the input is found before anything is measured.
     let mut screen = Screen::new(args.quiet);
-    screen.stage("measuring what the machine can do", 2);
-    let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, Duration::from_secs(2))?;
-    screen.step();
-    let options = LoadOptions {
-        dtype: loaded.scenario.target.dtype.map(Into::into),
-        quantize: loaded.scenario.target.quantize.map(Into::into),
-    };
+    screen.stage("loading the models", 1);
+    let options =
+        LoadOptions { dtype: loaded.scenario.target.dtype.map(Into::into), quantize: loaded.scenario.target.quantize };
     let target = LanguageModel::load(&model_path, &options)?;
-    let rate = ceilings::matrix_rate(target.transformer.dtype(), Duration::from_secs(1))?;
+    let prompts = prompts(&loaded, &target)?;
+    let drafters = drafters(&loaded, &target)?;
+    let identity = identity()?;
+    let mut results = ResultsDir::open(&folder, &identity, &loaded.scenario)?;
+    screen.step();
+
+    let budget = args.budget.unwrap_or(loaded.scenario.time_budget);
+    screen.stage("measuring what the machine can do", 2);
+    let time = CEILING_TIME.min(budget / 20);
+    let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, time)?;
+    screen.step();
+    let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
     let ceilings = Ceilings {
         bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(kind, &copy),
         matrix_flops_per_s: 1e9 * rate.best_gflop_s,
     };
     screen.step();
-    let prompts = prompts(&loaded, &target)?;
-    let drafters = drafters(&loaded, &target)?;
     let mut launch = serde_json::to_value(&environment)?;
     launch["ceilings"] = serde_json::to_value(ceilings)?;
     launch["copy_bandwidth"] = serde_json::to_value(&copy)?;
     launch["matrix_rate"] = json!(rate);
-    let results = ResultsDir::open(&folder, &identity, &loaded.scenario, launch)?;
+    results.begin_launch(launch)?;
     let mut tuner = Tuner {
         scenario: &loaded.scenario,
         machine: environment.machine.clone(),
@@ -102,7 +111,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         ceilings,
         results,
         started,
-        budget: args.budget.unwrap_or(loaded.scenario.time_budget),
+        budget,
     };
     let derived = tuner.run(&mut screen)?;
     screen.finish();
@@ -125,10 +134,15 @@ fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<
     })
 }
 
+/// The prompts that are used, as tokens. A text that does not fit the model is refused here, not in the middle.
 fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<TunePrompt>> {
     let scenario = &loaded.scenario;
     let used = scenario.tune_prompts + scenario.confirm_prompts;
     let longest_draft = scenario.draft_lengths.values().last().copied().unwrap_or(0);
+    if let Some(context) = scenario.context {
+        let widest = scenario.widths.values().last().copied().unwrap_or(1).max(longest_draft + 1);
+        target.check_room(context + widest).with_context(|| format!("{}: context", loaded.path.display()))?;
+    }
     let read = |(place, prompt): (usize, &scenario::Prompt)| {
         let tokens = match &prompt.input {
             PromptInput::Text(text) => target.encode_text(text)?,

@@ -29,7 +29,7 @@ pub fn build(
     let name = file.display();
     Ok(match spec {
         DraftSpec::Model(draft) => {
-            let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize.map(Into::into) };
+            let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
             let path = find(&draft.path)?;
             let model = LanguageModel::load(&path, &options)?;
             if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
@@ -47,7 +47,7 @@ pub fn build(
             Box::new(model::ModelDrafter::new(model.transformer))
         }
         DraftSpec::QuantizedSelf(draft) => {
-            let quantized = target.transformer.quantized(draft.bits as i32, draft.group_size as i32)?;
+            let quantized = target.transformer.quantized(draft.bits, draft.group_size)?;
             Box::new(model::ModelDrafter::new(quantized))
         }
         DraftSpec::LayerSkip(draft) => {

@@ -71,7 +71,9 @@ impl Tuner<'_> {
         self.trace(plan.tune, progress)?;
         let arms = self.promising(&derive(self.results.path())?.predictions);
         let tune: Vec<usize> = (0..plan.tune).collect();
-        self.time_blocks("timing the promising draft lengths", &tune, &arms, plan.tune_deadline, progress)?;
+        if !plan.confirming {
+            self.time_blocks("timing the promising draft lengths", &tune, &arms, plan.tune_deadline, progress)?;
+        }
         let chosen = self.chosen(&derive(self.results.path())?);
         if chosen.len() > 1 {
             let first = self.scenario.tune_prompts;
@@ -228,14 +230,22 @@ impl Tuner<'_> {
         let left = self.budget.saturating_sub(self.started.elapsed()).as_secs_f64();
         let share = (left / needed).min(1.0);
         let part = |all: usize| ((all as f64 * share) as usize).clamp(FEWEST_PROMPTS.min(all), all);
-        let (tune, confirm) = (part(all_tune), part(all_confirm));
+        let (mut tune, confirm) = (part(all_tune), part(all_confirm));
+        // What is timed follows from the traces, and what is confirmed from the times. So that a resumed run goes on with
+        // the same arms, neither grows once the next stage has begun.
+        let runs: Table<RunRow> = self.results.table()?;
+        if !runs.rows().is_empty() {
+            let traces: Table<TraceRow> = self.results.table()?;
+            tune = traces.rows().iter().map(|row| &row.prompt).collect::<BTreeSet<_>>().len();
+        }
+        let confirming = runs.rows().iter().any(|row| row.split == "confirm");
         if share < 1.0 {
             progress.note(&format!(
                 "the time budget allows about {tune} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
             ));
         }
         let tune_deadline = self.budget.saturating_sub(Duration::from_secs_f64(confirm as f64 * confirm_s));
-        Ok(Plan { tune, confirm, tune_deadline })
+        Ok(Plan { tune, confirm, tune_deadline, confirming })
     }
 
     /// Decodes each tuning prompt plainly and asks every drafter at every position.
@@ -389,6 +399,8 @@ struct Plan {
     tune: usize,
     confirm: usize,
     tune_deadline: Duration,
+    /// Whether an earlier launch has begun to confirm the choice.
+    confirming: bool,
 }
 
 fn plain_text(target: &LanguageModel, prompt: &[u32], max_tokens: usize) -> Result<Vec<u32>> {

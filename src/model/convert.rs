@@ -1,8 +1,9 @@
 //! Writes a checkpoint as a directory in the hub's form, which mlx-lm and transformers load.
 
 use super::checkpoint::Checkpoint;
-use super::matrix::{Matrix, Quantization};
+use super::matrix::Matrix;
 use super::weights::{self, LoadOptions, Weights};
+use crate::scenario::Quantization;
 use anyhow::{Context, Result, bail};
 use mlx_rs::{Array, Dtype};
 use serde_json::{Map, Value, json};
@@ -32,6 +33,7 @@ pub fn convert(source: &Path, target: &Path, options: &LoadOptions) -> Result<Wr
     }
     let (checkpoint, mut weights) = weights::load(source, options)?;
     super::read_config(&checkpoint)?;
+    weights.check_memory_one_by_one(SHARD_BYTES)?;
     let partial = Partial::create(target)?;
     let mut tensors = TensorWriter::new(&partial.0);
     while let Some((name, matrix)) = weights.take_next()? {
@@ -58,7 +60,7 @@ struct Partial(PathBuf);
 impl Partial {
     fn create(target: &Path) -> Result<Self> {
         let name =
-            target.file_name().with_context(|| crate::usage!("{}: is no name for a directory", target.display()))?;
+            target.file_name().ok_or_else(|| crate::usage!("{}: is no name for a directory", target.display()))?;
         let name = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
         let path = target.with_file_name(name);
         fs::create_dir(&path).with_context(|| format!("{}: cannot be created", path.display()))?;

@@ -2,6 +2,7 @@
 
 use super::chat::{ChatTemplate, Message};
 use super::checkpoint::Checkpoint;
+use super::memory;
 use super::tokenizer::Tokenizer;
 use super::transformer::Transformer;
 use super::weights::LoadOptions;
@@ -34,7 +35,7 @@ impl LanguageModel {
 
     /// Token ids of a text that is continued as it stands.
     pub fn encode_text(&self, text: &str) -> Result<Vec<u32>> {
-        self.not_empty(self.tokenizer.encode(text, true)?)
+        self.readable(self.tokenizer.encode(text, true)?)
     }
 
     /// Token ids of a chat, up to where the assistant's answer begins.
@@ -43,22 +44,28 @@ impl LanguageModel {
             crate::usage!("{}: the checkpoint has no chat template; give plain text", self.checkpoint.path.display())
         })?;
         // The template writes the special tokens itself.
-        self.not_empty(self.tokenizer.encode(&template.render(messages, true)?, false)?)
+        self.readable(self.tokenizer.encode(&template.render(messages, true)?, false)?)
     }
 
-    fn not_empty(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
-        if ids.is_empty() {
-            Err(crate::usage!("the prompt is empty; give at least one token of text"))
-        } else {
-            Ok(ids)
+    /// Refuses what no forward can read: nothing, and ids that the embedding has no rows for.
+    fn readable(&self, ids: Vec<u32>) -> Result<Vec<u32>> {
+        let known = self.transformer.config.vocab_size as u32;
+        match ids.iter().find(|id| **id >= known) {
+            _ if ids.is_empty() => Err(crate::usage!("the prompt is empty; give at least one token of text")),
+            None => Ok(ids),
+            Some(id) => Err(crate::usage!(
+                "{}: tokenizer.json gives the id {id}, but 'vocab_size' of config.json is {known}; use a complete checkpoint",
+                self.checkpoint.path.display()
+            )),
         }
     }
 
-    /// Refuses a text that would outgrow the context that the model was made for.
+    /// Refuses a text that would outgrow the context that the model was made for, or the memory that is free.
     pub fn check_room(&self, tokens: usize) -> Result<()> {
         let most = self.transformer.config.max_context as usize;
         if tokens <= most {
-            return Ok(());
+            let path = &self.checkpoint.path;
+            return memory::check_cache(path, &self.transformer.config, self.transformer.dtype(), tokens);
         }
         let path = self.checkpoint.path.display();
         Err(crate::usage!(

@@ -1,9 +1,10 @@
-//! Whether a model's weights fit into this machine's memory. A system that gives out more than it has kills the
-//! program later, without a word; this says it before anything is read.
+//! Whether a model fits into this machine's memory. A system that gives out more than it has kills the program later,
+//! without a word; this says it before anything is read.
 
-use super::matrix::Quantization;
+use super::config::Config;
 use super::stored::{Catalogue, Encoding, Stored};
 use super::weights::LoadOptions;
+use crate::scenario::Quantization;
 use anyhow::{Result, bail};
 use mlx_rs::{Device, DeviceType, Dtype};
 use std::path::Path;
@@ -12,33 +13,74 @@ use sysinfo::System;
 /// Refuses a checkpoint whose weights, in the precision asked for, are larger than the memory that is free. Only for
 /// the CPU: a graphics card has memory of its own.
 pub fn check(catalogue: &Catalogue, options: &LoadOptions) -> Result<()> {
+    let needed = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).fold(0, u64::saturating_add);
+    check_bytes(&catalogue.path, "the weights", needed, "take fewer bits (--quantize 4) or a smaller model")
+}
+
+/// The same where tensors are held one at a time, behind `pending` bytes at most of others.
+pub fn check_one_by_one(catalogue: &Catalogue, options: &LoadOptions, pending: u64) -> Result<()> {
+    let sizes = || catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options));
+    let all = sizes().fold(0, u64::saturating_add);
+    let needed = all.min(sizes().max().unwrap_or(0).saturating_add(pending));
+    check_bytes(&catalogue.path, "the tensors held at a time", needed, "close other programs or use a larger machine")
+}
+
+/// The same for the keys and values of `tokens` tokens, held in `dtype`.
+pub fn check_cache(path: &Path, config: &Config, dtype: Dtype, tokens: usize) -> Result<()> {
+    let values = [config.num_layers, config.num_kv_heads, config.head_dim].map(|size| size as u64);
+    let token_bytes = 2 * values.iter().product::<u64>() * if dtype == Dtype::Float32 { 4 } else { 2 };
+    let what = format!("the keys and values of {tokens} tokens");
+    check_bytes(path, &what, token_bytes.saturating_mul(tokens as u64), "lower the number of tokens")
+}
+
+fn check_bytes(path: &Path, what: &str, needed: u64, way_out: &str) -> Result<()> {
     if !matches!(Device::try_default()?.get_type()?, DeviceType::Cpu) {
         return Ok(());
     }
-    let needed = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).sum();
-    free_bytes().map_or(Ok(()), |free| refuse_if_larger(&catalogue.path, needed, free))
+    free_bytes().map_or(Ok(()), |free| refuse_if_larger(path, what, needed, free, way_out))
 }
 
-fn refuse_if_larger(path: &Path, needed: u64, free: u64) -> Result<()> {
+fn refuse_if_larger(path: &Path, what: &str, needed: u64, free: u64, way_out: &str) -> Result<()> {
     if needed <= free {
         return Ok(());
     }
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
     bail!(
-        "{}: the weights take {:.1} GB of memory and {:.1} GB are free; take fewer bits (--quantize 4) or a smaller model",
+        "{}: {what} take {:.2} GiB of memory and {:.2} GiB are free; {way_out}",
         path.display(),
-        gigabytes(needed),
-        gigabytes(free)
+        gib(needed),
+        gib(free)
     )
 }
 
-/// Memory that this process can still get, within the limit of its control group.
+/// Memory that this process can still get, within the limit of its control group and its own (`ulimit -v`).
 fn free_bytes() -> Option<u64> {
     let mut system = System::new().ok()?;
     system.refresh_memory();
-    let available = system.available_memory();
-    let limit = system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
-    Some(limit.map_or(available, |limit| limit.min(available))).filter(|bytes| *bytes > 0)
+    let group = system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
+    let limits = [Some(system.available_memory()).filter(|bytes| *bytes > 0), group, address_space()];
+    limits.into_iter().flatten().min()
+}
+
+/// What of this process's limit on addresses is left, less what threads and buffers need beside the arrays.
+#[cfg(target_os = "linux")]
+fn address_space() -> Option<u64> {
+    const RESERVE: u64 = 256 << 20;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: fills the struct that it is given.
+    let known = unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) } == 0;
+    if !known || limit.rlim_cur == libc::RLIM_INFINITY {
+        return None;
+    }
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    let used: u64 = line.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(limit.rlim_cur.saturating_sub(used * 1024 + RESERVE))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn address_space() -> Option<u64> {
+    None
 }
 
 /// Size in memory. A little too large where `quantize` leaves scales of 16 bits, which it is for most checkpoints.
@@ -79,12 +121,13 @@ mod tests {
     }
 
     #[test]
-    fn too_large_a_model_is_refused_with_a_way_out() {
-        assert!(refuse_if_larger(Path::new("a.gguf"), 5, 5).is_ok());
-        let error = refuse_if_larger(Path::new("a.gguf"), 16_000_000_000, 2_040_000_000).unwrap_err();
+    fn what_does_not_fit_is_refused_with_a_way_out() {
+        let refuse =
+            |needed, free| refuse_if_larger(Path::new("a.gguf"), "the weights", needed, free, "take fewer bits");
+        assert!(refuse(5, 5).is_ok());
         assert_eq!(
-            error.to_string(),
-            "a.gguf: the weights take 16.0 GB of memory and 2.0 GB are free; take fewer bits (--quantize 4) or a smaller model"
+            refuse(16 << 30, 2190433321).unwrap_err().to_string(),
+            "a.gguf: the weights take 16.00 GiB of memory and 2.04 GiB are free; take fewer bits"
         );
         assert!(free_bytes().is_some_and(|bytes| bytes > 1 << 20));
     }

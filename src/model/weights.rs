@@ -3,14 +3,14 @@
 //! Every tensor is read from a file that our own code has validated, checked against the shape that the model expects,
 //! and evaluated before the next one is read, so that no more than one source lies in memory.
 
-pub use super::matrix::{Matrix, Quantization};
+pub use super::matrix::Matrix;
 
 use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
 use super::safetensors;
 use super::stored::{Catalogue, Encoding, Stored};
-use crate::scenario;
-use anyhow::{Context, Result, bail};
+use crate::scenario::{self, Quantization};
+use anyhow::{Context, Result, anyhow, bail};
 use mlx_rs::{Array, Dtype, transforms};
 use serde_json::Value;
 use std::path::Path;
@@ -22,12 +22,6 @@ pub struct LoadOptions {
     pub dtype: Option<Dtype>,
     /// Linear layers and the embedding quantised like this, from values of `dtype` if that is given too.
     pub quantize: Option<Quantization>,
-}
-
-impl From<scenario::Quantize> for Quantization {
-    fn from(quantize: scenario::Quantize) -> Self {
-        Quantization { bits: quantize.bits as i32, group_size: quantize.group_size as i32 }
-    }
 }
 
 impl From<scenario::Dtype> for Dtype {
@@ -94,6 +88,11 @@ impl Weights {
     /// Refuses weights that do not fit into this machine's memory all together.
     pub fn check_memory(&self) -> Result<()> {
         super::memory::check(&self.catalogue, &self.options)
+    }
+
+    /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
+    pub fn check_memory_one_by_one(&self, pending: usize) -> Result<()> {
+        super::memory::check_one_by_one(&self.catalogue, &self.options, pending as u64)
     }
 
     /// Whether there is a tensor of this full name, for example `model.norm.weight`.
@@ -285,7 +284,9 @@ impl Weights {
         if !mode.is_null() && mode != "affine" {
             bail!("{}; only \"affine\" is", wrong("mode", mode));
         }
-        Quantization::new(number("bits")?, number("group_size")?)
+        let (bits, group_size) = (number("bits")?, number("group_size")?);
+        Quantization::new(bits, group_size)
+            .map_err(|reason| anyhow!("{}: 'quantization' (for '{module}'): {reason}", self.config_path()))
             .with_context(|| format!("{}: 'quantization' of '{module}'", self.config_path()))
     }
 }

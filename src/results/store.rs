@@ -15,18 +15,17 @@ const LOCK: &str = ".lock";
 #[derive(Debug)]
 pub struct ResultsDir {
     path: PathBuf,
-    launch: u64,
+    stamp: Stamp,
     _lock: File,
 }
 
 impl ResultsDir {
-    /// Creates or reopens a folder. `launch` describes this launch: device, library versions, threads, ceilings, time.
-    /// A folder of another identity or schema version, or one in use, is refused.
-    pub fn open(path: &Path, identity: &Identity, scenario: &Scenario, launch: Value) -> Result<ResultsDir> {
+    /// Creates or reopens a folder. One of another identity or schema version, or one in use, is refused.
+    pub fn open(path: &Path, identity: &Identity, scenario: &Scenario) -> Result<ResultsDir> {
         let shown = path.display().to_string();
         std::fs::create_dir_all(path).with_context(|| format!("cannot create the results folder {shown}"))?;
         let lock = lock(path)?;
-        let mut stamp = match Stamp::read(path)? {
+        let stamp = match Stamp::read(path)? {
             Some(stamp) => {
                 stamp.identity.check(&shown, identity)?;
                 stamp
@@ -36,9 +35,15 @@ impl ResultsDir {
             }
             None => Stamp::new(identity, scenario),
         };
-        stamp.launches.push(launch);
+        // Written now: a folder that cannot be written to is found before anything is measured.
         stamp.write(path)?;
-        Ok(ResultsDir { path: path.to_path_buf(), launch: stamp.launches.len() as u64 - 1, _lock: lock })
+        Ok(ResultsDir { path: path.to_path_buf(), stamp, _lock: lock })
+    }
+
+    /// Records that a launch measures from here on, and describes it: device, library versions, threads, ceilings, time.
+    pub fn begin_launch(&mut self, launch: Value) -> Result<()> {
+        self.stamp.launches.push(launch);
+        self.stamp.write(&self.path)
     }
 
     /// Refuses a folder that belongs to another identity.
@@ -55,7 +60,7 @@ impl ResultsDir {
 
     /// Which launch on this folder this is, from 0.
     pub fn launch(&self) -> u64 {
-        self.launch
+        (self.stamp.launches.len() as u64).saturating_sub(1)
     }
 
     /// Opens a raw file for appending.
@@ -117,7 +122,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("machine/quick");
         for launch in 0..3 {
-            let folder = ResultsDir::open(&path, &identity(), &scenario(), json!({ "threads": 2 })).unwrap();
+            let mut folder = ResultsDir::open(&path, &identity(), &scenario()).unwrap();
+            folder.begin_launch(json!({ "threads": 2 })).unwrap();
             assert_eq!(folder.launch(), launch);
             let mut table = folder.table::<PromptRow>().unwrap();
             table.append(PromptRow { prompt: format!("p{launch}"), ..PromptRow::default() }).unwrap();
@@ -131,10 +137,10 @@ mod tests {
     #[test]
     fn a_folder_of_another_identity_is_refused_and_left_alone() {
         let root = tempfile::tempdir().unwrap();
-        drop(ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap());
+        drop(ResultsDir::open(root.path(), &identity(), &scenario()).unwrap());
         let before = fs::read(root.path().join(ENVIRONMENT)).unwrap();
         let other = Identity { weights_sha256: "ff".to_string(), ..identity() };
-        let error = ResultsDir::open(root.path(), &other, &scenario(), Value::Null).unwrap_err().to_string();
+        let error = ResultsDir::open(root.path(), &other, &scenario()).unwrap_err().to_string();
         assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
         assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
     }
@@ -142,17 +148,17 @@ mod tests {
     #[test]
     fn a_second_process_is_kept_out_until_the_first_is_done() {
         let root = tempfile::tempdir().unwrap();
-        let first = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
-        let error = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        let first = ResultsDir::open(root.path(), &identity(), &scenario()).unwrap();
+        let error = ResultsDir::open(root.path(), &identity(), &scenario()).unwrap_err().to_string();
         assert!(error.contains("another ridgepoint is writing"), "{error}");
         drop(first);
-        ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        ResultsDir::open(root.path(), &identity(), &scenario()).unwrap();
     }
 
     #[test]
     fn a_folder_without_or_with_a_broken_stamp_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        let open = || ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap_err().to_string();
+        let open = || ResultsDir::open(root.path(), &identity(), &scenario()).unwrap_err().to_string();
         fs::write(root.path().join("runs.csv"), "x").unwrap();
         assert!(open().contains("has CSV files but no environment.json"));
         for (stamp, expected) in [
@@ -170,7 +176,7 @@ mod tests {
     #[test]
     fn derived_files_are_written_whole_and_read_back() {
         let root = tempfile::tempdir().unwrap();
-        let folder = ResultsDir::open(root.path(), &identity(), &scenario(), Value::Null).unwrap();
+        let folder = ResultsDir::open(root.path(), &identity(), &scenario()).unwrap();
         assert_eq!(read::<PredictionRow>(folder.path()).unwrap(), []);
         let rows = [PredictionRow { tau: 1.0 / 3.0, alpha: Some(1e-300), ..PredictionRow::default() }];
         write(folder.path(), &rows).unwrap();

@@ -1,6 +1,6 @@
 //! The TOML of a drafter (`drafts/*.toml`): its `kind` and the fields of that kind.
 
-use super::precision::{Dtype, Quantize};
+use super::precision::{Dtype, Quantization};
 use super::toml_file::{self, field_error};
 use anyhow::Result;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ pub struct ModelDraft {
     pub dtype: Option<Dtype>,
     /// Quantises the weights on load: `"bits"` or `"bits:group"`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quantize: Option<Quantize>,
+    pub quantize: Option<Quantization>,
 }
 
 /// The target itself with its weights at fewer bits.
@@ -36,10 +36,10 @@ pub struct ModelDraft {
 #[serde(deny_unknown_fields)]
 pub struct QuantizedSelf {
     /// Bits a weight: 2, 3, 4, 5, 6 or 8.
-    pub bits: u32,
+    pub bits: i32,
     /// Weights that share a scale: 32, 64 or 128.
     #[serde(default = "default_group_size")]
-    pub group_size: u32,
+    pub group_size: i32,
 }
 
 /// The target's first layers with its own final norm and head.
@@ -61,8 +61,8 @@ pub struct PromptLookup {
     pub min_ngram: usize,
 }
 
-fn default_group_size() -> u32 {
-    Quantize::DEFAULT_GROUP_SIZE
+fn default_group_size() -> i32 {
+    Quantization::DEFAULT_GROUP_SIZE
 }
 
 fn default_min_ngram() -> usize {
@@ -112,8 +112,8 @@ impl DraftSpec {
             }
             DraftSpec::Model(_) => Ok(()),
             DraftSpec::QuantizedSelf(this) => {
-                let field = if Quantize::BITS.contains(&this.bits) { "group_size" } else { "bits" };
-                Quantize::new(this.bits, this.group_size).map(|_| ()).map_err(|message| (field, message))
+                let field = if Quantization::BITS.contains(&this.bits) { "group_size" } else { "bits" };
+                Quantization::new(this.bits, this.group_size).map(|_| ()).map_err(|message| (field, message))
             }
             DraftSpec::LayerSkip(this) if this.layers == 0 => Err(("layers", "must be at least 1, got 0".to_string())),
             DraftSpec::LayerSkip(_) => Ok(()),
@@ -173,7 +173,7 @@ mod tests {
         let spec = parse("kind = \"model\"\npath = \"hf://a/b\"\ndtype = \"bfloat16\"\nquantize = \"4:32\"").unwrap();
         let DraftSpec::Model(model) = &spec else { panic!("{spec:?}") };
         assert_eq!(model.dtype, Some(Dtype::Bfloat16));
-        assert_eq!(model.quantize, Some(Quantize { bits: 4, group_size: 32 }));
+        assert_eq!(model.quantize, Some(Quantization { bits: 4, group_size: 32 }));
         assert_eq!(serde_json::to_value(&spec).unwrap()["kind"], spec.kind());
     }
 

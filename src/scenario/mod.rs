@@ -15,7 +15,7 @@ mod toml_file;
 pub use budget::{format_budget, parse_budget};
 pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
 pub use load::{Loaded, ModelSource, NamedDraft, load};
-pub use precision::{Dtype, Quantize};
+pub use precision::{Dtype, Quantization};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
 pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};

@@ -43,40 +43,42 @@ impl FromStr for Dtype {
     }
 }
 
-/// Affine quantisation of the weight matrices: `bits` a weight, a scale and a bias for each `group_size` weights.
+/// How weight matrices are quantised: MLX's affine mode with `bits` a weight, and a scale and a bias for each
+/// `group_size` weights of a row. Signed, as MLX takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Quantize {
-    pub bits: u32,
-    pub group_size: u32,
+pub struct Quantization {
+    pub bits: i32,
+    pub group_size: i32,
 }
 
-impl Quantize {
-    pub const BITS: [u32; 6] = [2, 3, 4, 5, 6, 8];
-    pub const GROUP_SIZES: [u32; 3] = [32, 64, 128];
-    pub const DEFAULT_GROUP_SIZE: u32 = 64;
+impl Quantization {
+    pub const BITS: [i32; 6] = [2, 3, 4, 5, 6, 8];
+    pub const GROUP_SIZES: [i32; 3] = [32, 64, 128];
+    pub const DEFAULT_GROUP_SIZE: i32 = 64;
 
-    pub fn new(bits: u32, group_size: u32) -> Result<Quantize, String> {
+    /// Refuses what MLX has no kernels for.
+    pub fn new(bits: i32, group_size: i32) -> Result<Quantization, String> {
         if !Self::BITS.contains(&bits) {
             return Err(format!("{bits} bits a weight are not supported; choose 2, 3, 4, 5, 6 or 8"));
         }
         if !Self::GROUP_SIZES.contains(&group_size) {
             return Err(format!("groups of {group_size} are not supported; choose 32, 64 or 128"));
         }
-        Ok(Quantize { bits, group_size })
+        Ok(Quantization { bits, group_size })
     }
 }
 
-impl fmt::Display for Quantize {
+impl fmt::Display for Quantization {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.bits, self.group_size)
     }
 }
 
-impl FromStr for Quantize {
+impl FromStr for Quantization {
     type Err = String;
 
     /// Reads `bits` or `bits:group_size`.
-    fn from_str(text: &str) -> Result<Quantize, String> {
+    fn from_str(text: &str) -> Result<Quantization, String> {
         let number = |part: &str| {
             part.parse().map_err(|_| format!("'{text}' is not a quantisation; write bits or bits:group, such as 4:64"))
         };
@@ -84,18 +86,18 @@ impl FromStr for Quantize {
             Some((bits, group_size)) => (number(bits)?, number(group_size)?),
             None => (number(text)?, Self::DEFAULT_GROUP_SIZE),
         };
-        Quantize::new(bits, group_size)
+        Quantization::new(bits, group_size)
     }
 }
 
-impl Serialize for Quantize {
+impl Serialize for Quantization {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Quantize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Quantize, D::Error> {
+impl<'de> Deserialize<'de> for Quantization {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Quantization, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -106,12 +108,12 @@ mod tests {
 
     #[test]
     fn quantisations_are_read_and_refused() {
-        assert_eq!("4".parse(), Quantize::new(4, 64));
-        assert_eq!("8:32".parse(), Quantize::new(8, 32));
+        assert_eq!("4".parse(), Quantization::new(4, 64));
+        assert_eq!("8:32".parse(), Quantization::new(8, 32));
         for text in ["", "7", "4:", "4:48", "four", "4:64:1", "-4"] {
-            assert!(text.parse::<Quantize>().is_err(), "{text}");
+            assert!(text.parse::<Quantization>().is_err(), "{text}");
         }
-        assert_eq!(Quantize::new(4, 32).unwrap().to_string(), "4:32");
+        assert_eq!(Quantization::new(4, 32).unwrap().to_string(), "4:32");
     }
 
     #[test]

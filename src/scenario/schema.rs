@@ -1,7 +1,7 @@
 //! The scenario's fields, their defaults and the ranges they may take.
 
 use super::budget;
-use super::precision::{Dtype, Quantize};
+use super::precision::{Dtype, Quantization};
 use super::range::Range;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub struct Target {
     pub dtype: Option<Dtype>,
     /// Quantises the weights on load: `"bits"` or `"bits:group"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quantize: Option<Quantize>,
+    pub quantize: Option<Quantization>,
 }
 
 fn default_confidence() -> f64 {

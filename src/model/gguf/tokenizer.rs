@@ -211,7 +211,9 @@ fn is_qwen(pre: &str) -> bool {
     matches!(pre, "qwen2" | "deepseek-r1-qwen")
 }
 
-/// How a text is cut before the merges. Llama 3, Qwen and Tekken differ in how they group digits and capitals.
+/// How a text is cut before the merges. Llama 3, Qwen and Tekken differ in how they group digits and capitals. For a file
+/// whose writer did not know (`default`) the format's own implementation has rules that it applies one after the other,
+/// each within the pieces of those before; they are followed, though the model may have been trained with others.
 fn pre_tokenizer(pre: &str) -> Result<Value> {
     const CONTRACTION: &str = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
     const WORD: &str = r"[^\r\n\p{L}\p{N}]?\p{L}+";
@@ -232,14 +234,19 @@ fn pre_tokenizer(pre: &str) -> Result<Value> {
             r"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|{SPACES}"
         ),
         "default" => {
-            return Err(usage!(
-                "{PRE} is 'default', which does not say how text is cut; convert the model again from its original"
-            ));
+            let gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)";
+            let cuts = [r"[\p{P}$+<=>^~|]+", gpt2, r"\p{N}+", "[0-9][0-9][0-9]"];
+            let steps: Vec<Value> = cuts.into_iter().map(cut).chain([byte_step(false)]).collect();
+            return Ok(json!({"type": "Sequence", "pretokenizers": steps}));
         }
         other => return Err(usage!("{PRE} '{other}' is not supported; use a checkpoint with its own tokenizer.json")),
     };
-    let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
-    Ok(json!({"type": "Sequence", "pretokenizers": [split, byte_step(false)]}))
+    Ok(json!({"type": "Sequence", "pretokenizers": [cut(&pattern), byte_step(false)]}))
+}
+
+/// The step that makes a piece of each match, and of what lies between.
+fn cut(pattern: &str) -> Value {
+    json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false})
 }
 
 /// The step that turns bytes into the vocabulary's alphabet, after cutting as GPT-2 does if `use_regex`.
