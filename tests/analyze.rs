@@ -117,7 +117,7 @@ fn finished(folder: &Path) {
 }
 
 fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
-    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv"]
+    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv", "sensitivity.csv"]
         .map(|file| fs::read(folder.join(file)).unwrap())
         .to_vec()
 }
@@ -126,7 +126,7 @@ fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
 fn derived_files_are_rebuilt_byte_for_byte() {
     let root = tempfile::tempdir().unwrap();
     finished(root.path());
-    ridgepoint::analysis::derive(root.path()).unwrap().write(root.path()).unwrap();
+    ridgepoint::analysis::derive(root.path(), false).unwrap().write(root.path()).unwrap();
     let first = derived_files(root.path());
     fs::remove_file(root.path().join("decision.csv")).unwrap();
     fs::write(root.path().join("predictions.csv"), "spoiled").unwrap();

@@ -9,9 +9,12 @@ mod derive;
 mod gather;
 mod minimal;
 mod predictions;
+mod race;
+mod sensitivity;
 
 pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
+pub use race::{RaceSoFar, race};

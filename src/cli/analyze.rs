@@ -2,7 +2,7 @@
 
 use super::Global;
 use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal};
-use crate::report::{decision_table, sentence};
+use crate::report::{decision_table, opinions, race, sentence};
 use crate::results::PredictionRow;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -27,15 +27,18 @@ pub struct Args {
     /// Seed of the resampling (CSV files; a folder has its scenario's)
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Analyse a folder although it mixes machines or versions, and say so
+    #[arg(long)]
+    allow_mixed: bool,
 }
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
-    if args.path.is_dir() { folder(&args.path, args.json) } else { analyze_file(args) }
+    if args.path.is_dir() { folder(&args.path, args.json, args.allow_mixed) } else { analyze_file(args) }
 }
 
 /// Rebuilds and shows a results folder.
-pub fn folder(path: &Path, json: bool) -> Result<()> {
-    let derived = derive(path)?;
+pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
+    let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)
 }
@@ -55,7 +58,8 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
 }
 
 fn analyze_file(args: &Args) -> Result<()> {
-    let rules = Rules { confidence: args.confidence, practical_margin: args.margin, seed: args.seed };
+    let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
+    let rules = Rules { confidence, practical_margin, seed, method: None };
     let complete = complete_blocks(&read_minimal(&args.path)?, "tune", &[])?;
     let choice = choose(&args.path.display().to_string(), &complete, &rules)?;
     if args.json {
@@ -69,14 +73,19 @@ fn analyze_file(args: &Args) -> Result<()> {
 
 fn print(choice: &Choice, predictions: &[PredictionRow]) {
     println!("{}", decision_table(choice, predictions));
+    race(choice).iter().for_each(|line| println!("{line}"));
+    opinions(choice).iter().for_each(|line| println!("{line}"));
     choice.warnings.iter().for_each(|warning| println!("warning: {warning}"));
 }
 
-/// The whole decision, with the drafter's name and the confirmation.
+/// The whole decision, with the drafter's name, the confirmation, the looks of a race and the second opinions.
 fn as_json(choice: &Choice) -> Result<Value> {
     let mut value = serde_json::to_value(&choice.decision)?;
     value["drafter"] = json!(choice.drafter);
     value["warnings"] = json!(choice.warnings);
+    value["looks"] = json!(choice.looks);
+    value["sensitivity"] = json!(choice.sensitivity);
+    value["validity"] = json!(choice.validity);
     value["confirmed"] = json!(choice.confirmation.as_ref().map(|confirmed| {
         let speedup = &confirmed.speedup;
         json!({ "draft_length": confirmed.draft_length, "speedup": speedup.value, "low": speedup.low,

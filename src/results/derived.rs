@@ -71,6 +71,20 @@ pub struct ArmRow {
     pub prediction_error: Option<f64>,
 }
 
+/// `sensitivity.csv`: one further question put to the measurements behind a decision.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SensitivityRow {
+    pub drafter: String,
+    /// `signed-ranks`, `friedman`, `model-confidence-set`, `without-outliers`, `drift` or `autocorrelation`.
+    pub check: String,
+    /// The draft length that the row is about; empty where it is about all of them or about nothing.
+    pub draft_length: Option<u64>,
+    pub statistic: Option<f64>,
+    pub p: Option<f64>,
+    /// Where a second opinion disagrees with the decision, in words; empty where it does not.
+    pub disagreement: String,
+}
+
 /// `decision.csv`: the draft length chosen in one regime.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DecisionRow {
@@ -125,3 +139,8 @@ impl Wire for DecisionRow {
     const FILE: &'static str = "decision.csv";
 }
 impl Derived for DecisionRow {}
+
+impl Wire for SensitivityRow {
+    const FILE: &'static str = "sensitivity.csv";
+}
+impl Derived for SensitivityRow {}

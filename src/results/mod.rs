@@ -11,9 +11,9 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{AcceptanceRow, ArmRow, DecisionRow, PredictionRow};
-pub use environment::{Identity, Stamp};
-pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use derived::{AcceptanceRow, ArmRow, DecisionRow, PredictionRow, SensitivityRow};
+pub use environment::{Design, Identity, Stamp, mixed};
+pub use rows::{Control, CostRow, DraftTokenRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, write};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
@@ -31,10 +31,12 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<CostRow>(),
         entry::<TraceRow>(),
         entry::<DraftTokenRow>(),
+        entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
         entry::<ArmRow>(),
         entry::<DecisionRow>(),
+        entry::<SensitivityRow>(),
     ]
 }

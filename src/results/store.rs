@@ -1,6 +1,6 @@
 //! A results folder: whose it is, who may write to it, and its files.
 
-use super::environment::{Identity, Stamp};
+use super::environment::{Identity, Stamp, mixed};
 use super::table::Table;
 use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
 use crate::scenario::Scenario;
@@ -37,6 +37,9 @@ impl ResultsDir {
             None => Stamp::new(identity, scenario),
         };
         stamp.launches.push(launch);
+        if let Some(difference) = mixed(&stamp.launches) {
+            bail!("{shown}: this launch is not like those before ({difference}); name another folder with --results");
+        }
         stamp.write(path)?;
         Ok(ResultsDir { path: path.to_path_buf(), launch: stamp.launches.len() as u64 - 1, _lock: lock })
     }
@@ -137,6 +140,18 @@ mod tests {
         let error = ResultsDir::open(root.path(), &other, &scenario(), Value::Null).unwrap_err().to_string();
         assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
         assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_launch_on_another_machine_or_version_is_refused_and_leaves_no_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let launch = |version: &str| json!({ "machine": "m", "mlx_version": version });
+        let open = |version: &str| ResultsDir::open(root.path(), &identity(), &scenario(), launch(version));
+        drop(open("0.1").unwrap());
+        let error = open("0.2").unwrap_err().to_string();
+        assert!(error.contains("mlx_version is \"0.1\" in one launch and \"0.2\" in another"), "{error}");
+        drop(open("0.1").unwrap());
+        assert_eq!(Stamp::read(root.path()).unwrap().unwrap().launches.len(), 2);
     }
 
     #[test]
