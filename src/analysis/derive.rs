@@ -10,7 +10,7 @@ use crate::results::{
     AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PredictionRow, PromptRow, Role, RunRow,
     SensitivityRow, Stamp, TraceRow, mixed, read, write,
 };
-use crate::roofline::{Ceilings, Regime, RegimePoint};
+use crate::roofline::{Regime, RegimePoint};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -18,6 +18,10 @@ use std::path::Path;
 /// All that follows from a folder's raw files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
+    /// What the folder belongs to.
+    pub stamp: Stamp,
+    /// Bytes that a plain step must move, a sequence; none without t(1).
+    pub bytes_per_token: Option<f64>,
     pub predictions: Vec<PredictionRow>,
     pub acceptance: Vec<AcceptanceRow>,
     /// One for each drafter that was timed, by name.
@@ -31,6 +35,8 @@ pub struct Derived {
 pub struct RegimeChoice {
     pub choice: Choice,
     pub row: DecisionRow,
+    /// The blocks that it was chosen on.
+    pub complete: Complete,
     /// Its arms, plain decoding first.
     pub arms: Vec<ArmRow>,
     /// What explains the speed-up at the length spoken of.
@@ -85,7 +91,9 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
             Err(warning) => warnings.push(warning),
         }
     }
-    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings })
+    let step = |row: &&CostRow| row.role == Role::Target && row.width == 1;
+    let bytes_per_token = costs.iter().find(step).map(|row| row.bytes as f64 / row.batch.max(1) as f64);
+    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings, bytes_per_token, stamp })
 }
 
 impl Derived {
@@ -174,7 +182,7 @@ impl Source<'_> {
         choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
         choice.warnings.extend(mixture.map(str::to_string));
         let arms = arm_rows(&choice, &comparisons);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice }))
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice, complete }))
     }
 
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
@@ -240,8 +248,7 @@ impl Source<'_> {
 
     /// What binds a synchronous forward of the target of this width, if ceilings and width were measured.
     fn regime(&self, width: u64) -> Option<Regime> {
-        let ceilings = self.stamp.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
-        let ceilings: Ceilings = serde_json::from_value(ceilings.clone()).ok()?;
+        let ceilings = self.stamp.ceilings()?;
         let of_width = |row: &&CostRow| row.role == Role::Target && row.mode == Mode::Sync && row.width == width;
         let sample = self.costs.iter().find(of_width)?;
         let curve = &self.timing?.target;

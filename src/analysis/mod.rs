@@ -10,6 +10,7 @@ mod gather;
 mod minimal;
 mod predictions;
 mod race;
+mod regimes;
 mod sensitivity;
 
 pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
@@ -18,3 +19,4 @@ pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 pub use race::{RaceSoFar, race};
+pub use regimes::{RegimeMap, regime_map};

@@ -2,6 +2,7 @@
 
 use super::SCHEMA_VERSION;
 use super::wire::write_atomically;
+use crate::roofline::Ceilings;
 use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -141,6 +142,12 @@ impl Stamp {
         }
         let stamp = serde_path_to_error::deserialize(stamp);
         stamp.map(Some).map_err(|error| anyhow::anyhow!("{shown}: {}: {}", error.path(), error.inner()))
+    }
+
+    /// What the machine was measured to reach at the latest launch.
+    pub fn ceilings(&self) -> Option<Ceilings> {
+        let ceilings = self.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
+        serde_json::from_value(ceilings.clone()).ok()
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {

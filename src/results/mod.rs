@@ -11,7 +11,7 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{AcceptanceRow, ArmRow, DecisionRow, PredictionRow, SensitivityRow};
+pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Stamp, mixed};
 pub use rows::{Control, CostRow, DraftTokenRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, write};
@@ -38,5 +38,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<ArmRow>(),
         entry::<DecisionRow>(),
         entry::<SensitivityRow>(),
+        entry::<RegimeRow>(),
+        entry::<ContrastRow>(),
     ]
 }
