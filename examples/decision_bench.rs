@@ -4,12 +4,17 @@
 //!
 //! The decision is that of a publication: 100,000 max-t draws and 10,000 BCa resamples, for 17 arms on 100 prompts unless
 //! the line says otherwise; the sensitivity block is timed by itself. The median over the repeats is printed.
+//! With REGIMES so many results folders are written to the temporary folder, and the time and memory to map them are printed.
 //! scripts/peers/stats_peer.py times the same through scipy and arch.
 
+use ridgepoint::analysis::regime_map;
+use ridgepoint::results::{Control, CostRow, Identity, Mode, ResultsDir, RunRow};
+use ridgepoint::scenario::{Scenario, load};
 use ridgepoint::stats::bootstrap::RESAMPLES;
 use ridgepoint::stats::decision::{DRAWS, Input, decide};
 use ridgepoint::stats::sensitivity::sensitivity;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Lengths 0 to `arms` - 1 with a flat minimum, two per cent of noise.
@@ -63,10 +68,66 @@ fn main() {
         median_s(repeats, || drop(black_box(sensitivity(black_box(&input), &decision, &[]).expect("good data"))));
     println!("{:34} {seconds:>10.4}", "sensitivity block, 17 x 100");
     if regimes > 0 {
-        let started = Instant::now();
-        for seed in 0..regimes as u64 {
-            black_box(decide(&self::input(17, 100, seed)).expect("good data"));
-        }
-        println!("{:34} {:>10.2}", format!("{regimes} decisions, one after another"), started.elapsed().as_secs_f64());
+        sweep(regimes);
     }
+}
+
+/// Writes so many results folders of 17 arms and 100 prompts, each at its own context, and maps them.
+fn sweep(regimes: usize) {
+    let root = std::env::temp_dir().join(format!("ridgepoint-sweep-{}", std::process::id()));
+    let scenario = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/quickstart.toml")).expect("it loads");
+    let folders: Vec<PathBuf> = (0..regimes).map(|regime| root.join(regime.to_string())).collect();
+    for (regime, folder) in folders.iter().enumerate() {
+        write_folder(folder, &scenario.scenario, regime);
+    }
+    let started = Instant::now();
+    let map = regime_map(&folders, false).expect("good folders");
+    let seconds = started.elapsed().as_secs_f64();
+    let (rows, contrasts) = (map.regimes.len(), map.contrasts.len());
+    println!("{:34} {seconds:>10.2}", format!("{rows} regimes, {contrasts} contrasts"));
+    println!("{:34} {:>10}", "most memory, MB", peak_memory_mb().map_or("unknown".into(), |mb| format!("{mb:.0}")));
+    std::fs::remove_dir_all(&root).expect("it was written above");
+}
+
+fn write_folder(folder: &Path, scenario: &Scenario, regime: usize) {
+    let identity = Identity { scenario: scenario.name.clone(), machine: "bench".into(), ..Identity::default() };
+    let results = ResultsDir::open(folder, &identity, scenario, serde_json::json!({})).expect("a fresh folder");
+    let input = input(17, 100, regime as u64);
+    let mut runs = Vec::new();
+    for (prompt, seconds) in input.seconds.iter().enumerate() {
+        let cells = seconds.iter().enumerate().chain([(0, &seconds[0])]).enumerate();
+        runs.extend(cells.map(|(order, (arm, seconds))| RunRow {
+            prompt: format!("p{prompt}"),
+            split: "tune".into(),
+            drafter: if arm == 0 { "" } else { "lookup" }.into(),
+            draft_length: arm as u64,
+            block: prompt as u64,
+            order: order as u64,
+            control: [Control::First, Control::No, Control::Last][usize::from(order > 0) + usize::from(order == 17)],
+            started_s: (20 * prompt + order) as f64,
+            tokens: 128,
+            seconds: Some(*seconds),
+            rounds: 64,
+            ..RunRow::default()
+        }));
+    }
+    results.table().and_then(|mut table| table.complete(runs)).expect("it can be written");
+    let cost = |mode| CostRow {
+        machine: "bench".into(),
+        context: 64 * (regime as u64 + 1),
+        batch: 1,
+        width: 1,
+        mode,
+        time_ms: Some(10.0),
+        ..CostRow::default()
+    };
+    let costs = [Mode::Sync, Mode::Pipelined].map(cost).to_vec();
+    results.table().and_then(|mut table| table.complete(costs)).expect("it can be written");
+}
+
+/// The largest resident size of this process so far (Linux).
+fn peak_memory_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse::<f64>().ok().map(|kb| kb / 1e3)
 }

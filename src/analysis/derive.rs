@@ -8,7 +8,7 @@ use super::race::race;
 use super::sensitivity::sensitivity_rows;
 use crate::results::{
     AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PredictionRow, PromptRow, Role, RunRow,
-    SensitivityRow, Stamp, TraceRow, mixed, read, write,
+    SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
 use crate::roofline::{Regime, RegimePoint};
 use anyhow::{Context, Result, bail};
@@ -61,24 +61,24 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let stamp = Stamp::read(folder)?;
     let stamp =
         stamp.with_context(|| format!("{}: has no environment.json; name a results folder", folder.display()))?;
-    let costs: Vec<CostRow> = read(folder)?;
+    let costs: Vec<CostRow> = read_raw(folder)?;
     let mixture = mixture(&stamp, &costs);
     if let Some(difference) = mixture.as_ref().filter(|_| !allow_mixed) {
         let shown = folder.display();
         bail!("{shown}: mixes machines or versions ({difference}); keep one a folder, or give --allow-mixed");
     }
     let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
-    let prompts: Vec<PromptRow> = read(folder)?;
-    let traced = gather_traces(&read::<TraceRow>(folder)?, &prompts)?;
+    let prompts: Vec<PromptRow> = read_raw(folder)?;
+    let traced = gather_traces(&read_raw::<TraceRow>(folder)?, &prompts)?;
     let predictions = match &timing {
         Some(timing) => predictions(timing, &traced, stamp.scenario.draft_lengths.values())?,
         None => Vec::new(),
     };
-    let runs: Vec<RunRow> = read(folder)?;
+    let runs: Vec<RunRow> = read_raw(folder)?;
     check_clock(&runs)?;
     let drafters: BTreeSet<&str> =
         runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
-    let looks: Vec<LookRow> = read(folder)?;
+    let looks: Vec<LookRow> = read_raw(folder)?;
     let looks: Vec<usize> = looks.iter().map(|look| look.blocks as usize).collect();
     let timing = timing.as_ref();
     let source = Source { stamp: &stamp, costs: &costs, timing, runs: &runs, traced: &traced, looks: &looks };

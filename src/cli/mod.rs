@@ -12,6 +12,7 @@ mod doctor;
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+mod plan;
 mod simulate;
 #[cfg(feature = "mlx")]
 mod tune;
@@ -51,6 +52,7 @@ enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
     Analyze(analyze::Args),
+    Plan(plan::Args),
     Simulate(simulate::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
@@ -71,6 +73,7 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),

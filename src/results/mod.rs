@@ -14,7 +14,7 @@ mod wire;
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Stamp, mixed};
 pub use rows::{Control, CostRow, DraftTokenRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read, write};
+pub use store::{ResultsDir, read, read_raw, write};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
 

@@ -1,7 +1,7 @@
 //! A results folder: whose it is, who may write to it, and its files.
 
 use super::environment::{Identity, Stamp, mixed};
-use super::table::Table;
+use super::table::{Table, places};
 use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
 use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
@@ -76,6 +76,13 @@ pub fn write<R: Derived>(folder: &Path, rows: &[R]) -> Result<()> {
 pub fn read<R: Wire>(folder: &Path) -> Result<Vec<R>> {
     let path = folder.join(R::FILE);
     if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
+}
+
+/// Reads a raw file of a results folder; a sample that is there twice is refused.
+pub fn read_raw<R: Raw>(folder: &Path) -> Result<Vec<R>> {
+    let rows = read(folder)?;
+    places::<R>(&folder.join(R::FILE).display().to_string(), &rows)?;
+    Ok(rows)
 }
 
 /// Holds the folder's lock file until dropped; the system releases it when a process dies.
