@@ -1,15 +1,13 @@
 //! `ridgepoint analyze` on a results folder and on a CSV of another program.
 
+#[path = "support/results_folder.rs"]
+mod results_folder;
+
 use assert_cmd::Command;
-use ridgepoint::results::{Control, CostRow, Identity, Mode, PromptRow, ResultsDir, Role, RunRow, TraceRow};
-use ridgepoint::scenario::{Scenario, load};
+use results_folder::{FRESH, PROMPTS, finished, seconds};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
-
-const PROMPTS: usize = 24;
-const FRESH: usize = 16;
-const TOKENS: u64 = 48;
 
 fn analyze(arguments: &[&str]) -> Command {
     let mut command = Command::cargo_bin("ridgepoint").unwrap();
@@ -22,103 +20,8 @@ fn json_lines(arguments: &[&str]) -> Vec<Value> {
     String::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// A number between -1 and 1 that looks random and is the same everywhere.
-fn noise(a: usize, b: u64) -> f64 {
-    let mixed = (a as u64 * 1000 + b).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40) as f64 / (1u64 << 23) as f64 - 1.0
-}
-
-fn scenario() -> Scenario {
-    load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/quickstart.toml")).unwrap().scenario
-}
-
-/// Seconds of an arm: `lookup` is best at γ=2 (20 % faster than plain) and `skip` always slower.
-fn seconds(prompt: usize, drafter: &str, draft_length: u64) -> f64 {
-    let factor = match (drafter, draft_length) {
-        (_, 0) => 1.0,
-        ("lookup", 2) => 0.8,
-        ("lookup", _) => 0.9,
-        _ => 1.3,
-    };
-    2.0 * factor
-        * (1.0 + 0.2 * noise(prompt, 0))
-        * (1.0 + 0.01 * noise(prompt, 17 * draft_length + drafter.len() as u64))
-}
-
-fn block(prompt: usize) -> Vec<RunRow> {
-    let arms = [("", 0), ("lookup", 2), ("lookup", 4), ("skip", 1), ("", 0)];
-    let row = |(order, (drafter, draft_length)): (usize, &(&str, u64))| RunRow {
-        prompt: format!("p{prompt}"),
-        category: "made up".to_string(),
-        split: if prompt < PROMPTS { "tune" } else { "confirm" }.to_string(),
-        drafter: drafter.to_string(),
-        draft_length: *draft_length,
-        block: prompt as u64,
-        order: order as u64,
-        control: [Control::First, Control::No, Control::No, Control::No, Control::Last][order],
-        tokens: TOKENS,
-        seconds: Some(seconds(prompt, drafter, *draft_length)),
-        rounds: TOKENS / (1 + draft_length / 2),
-        ..RunRow::default()
-    };
-    arms.iter().enumerate().map(row).collect()
-}
-
-fn cost(role: Role, drafter: &str, mode: Mode, width: u64, time_ms: f64, pass: u64) -> CostRow {
-    CostRow {
-        role,
-        drafter: drafter.to_string(),
-        mode,
-        width,
-        pass,
-        time_ms: Some(time_ms),
-        precision: "float32".to_string(),
-        context: 128,
-        batch: 1,
-        bytes: 500_000_000,
-        flops: 250e6 * width as f64,
-        ..CostRow::default()
-    }
-}
-
-/// A folder as a finished job leaves it, but for the derived files.
-fn finished(folder: &Path) {
-    let identity = Identity { scenario: "quickstart".into(), machine: "made-up".into(), ..Identity::default() };
-    let ceilings = json!({ "ceilings": { "bandwidth_bytes_per_s": 12e9, "matrix_flops_per_s": 1e11 } });
-    let mut results = ResultsDir::open(folder, &identity, &scenario()).unwrap();
-    results.begin_launch(ceilings).unwrap();
-    let mut prompts = results.table::<PromptRow>().unwrap();
-    let mut traces = results.table::<TraceRow>().unwrap();
-    let mut costs = results.table::<CostRow>().unwrap();
-    let mut runs = results.table::<RunRow>().unwrap();
-    for prompt in 0..PROMPTS + FRESH {
-        let split = if prompt < PROMPTS { "tune" } else { "confirm" }.to_string();
-        prompts.append(PromptRow { prompt: format!("p{prompt}"), split, ..PromptRow::default() }).unwrap();
-        block(prompt).into_iter().for_each(|row| runs.append(row).unwrap());
-    }
-    for prompt in 0..PROMPTS {
-        let row = |position: u64| TraceRow {
-            prompt: format!("p{prompt}"),
-            drafter: "lookup".to_string(),
-            position,
-            draft_length_max: 4,
-            drafted: 4,
-            matched: (position + prompt as u64) % 5,
-            ..TraceRow::default()
-        };
-        traces.complete((0..TOKENS).map(row).collect()).unwrap();
-    }
-    for pass in 0..3 {
-        costs.append(cost(Role::Target, "", Mode::Pipelined, 1, 40.0, pass)).unwrap();
-        for width in 1..=5 {
-            costs.append(cost(Role::Target, "", Mode::Sync, width, 42.0 + width as f64, pass)).unwrap();
-            costs.append(cost(Role::Drafter, "lookup", Mode::Sync, width, 0.01, pass)).unwrap();
-        }
-    }
-}
-
 fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
-    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv"]
+    ["predictions.csv", "acceptance.csv", "arms.csv", "decision.csv", "sensitivity.csv"]
         .map(|file| fs::read(folder.join(file)).unwrap())
         .to_vec()
 }
@@ -127,7 +30,7 @@ fn derived_files(folder: &Path) -> Vec<Vec<u8>> {
 fn derived_files_are_rebuilt_byte_for_byte() {
     let root = tempfile::tempdir().unwrap();
     finished(root.path());
-    ridgepoint::analysis::derive(root.path()).unwrap().write(root.path()).unwrap();
+    ridgepoint::analysis::derive(root.path(), false).unwrap().write(root.path()).unwrap();
     let first = derived_files(root.path());
     fs::remove_file(root.path().join("decision.csv")).unwrap();
     fs::write(root.path().join("predictions.csv"), "spoiled").unwrap();
@@ -145,10 +48,26 @@ fn a_folder_gives_its_decisions_as_text_and_json() {
     assert!(text.contains("confirmed on 16 prompts that had no part in the choice, because a round yields"), "{text}");
     assert!(text.contains("Do not draft with skip"), "{text}");
 
+    assert!(text.contains("Model Confidence Set γ=2; they agree with the decision"), "{text}");
+    assert!(text.contains("plain runs in time: drift"), "{text}");
     let decisions = json_lines(&[folder]);
     let lookup = &decisions[0];
     assert_eq!((&lookup["drafter"], &lookup["recommended"]), (&json!("lookup"), &json!(2)));
     assert_eq!(lookup["confidence_set"], json!([2]));
+    assert_eq!((&lookup["practically_best"], &lookup["more_prompts"]), (&json!([2]), &Value::Null));
+    let bounds = lookup["loss_bound"].as_object().unwrap();
+    assert_eq!(bounds.keys().collect::<Vec<_>>(), ["0", "2", "4"]);
+    assert!(bounds["4"].as_f64().unwrap() > 0.1 && bounds["2"] == json!(0.0), "{bounds:?}");
+    let versus_plain = &lookup["versus_plain"][0];
+    for (field, least, most) in [("speedup", 1.2, 1.3), ("low", 1.2, 1.25), ("high", 1.25, 1.3), ("p_holm", 0.0, 1e-9)]
+    {
+        let found = versus_plain[field].as_f64().unwrap();
+        assert!((least..=most).contains(&found), "{field} = {found}");
+    }
+    assert!(lookup["warnings"].is_array() && lookup["looks"] == json!([]));
+    let opinions = &lookup["sensitivity"];
+    assert_eq!((&opinions["model_confidence_set"], &opinions["disagreements"]), (&json!([2]), &json!([])));
+    assert!(opinions["friedman"]["p"].as_f64().unwrap() < 1e-6 && lookup["validity"]["drift_per_hour"].is_object());
     // Σ plain seconds over Σ arm seconds of the fresh prompts, the controls averaged: both are equal here.
     let total = |length: u64| {
         (PROMPTS..PROMPTS + FRESH)
@@ -182,7 +101,7 @@ fn an_unfinished_folder_says_what_is_missing() {
     let assert = analyze(&[root.path().to_str().unwrap()]).assert().success();
     let warnings = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
     assert!(warnings.contains("lookup: 1 complete prompts (p1: "), "{warnings}");
-    let (first, second) = (lines[1], lines[2].replace(",0.0,48,", ",-1.0,48,"));
+    let (first, second) = (lines[1], lines[2].replace(",1.0,48,", ",-1.0,48,"));
     fs::write(&path, format!("{}\n{first}\n{second}\n", lines[0])).unwrap();
     let assert = analyze(&[root.path().to_str().unwrap()]).assert().code(1);
     let error = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
@@ -208,8 +127,160 @@ fn any_csv_with_four_columns_is_decided_on() {
     assert_eq!(decisions[0]["versus_plain"][0]["draft_length"], json!(2));
     analyze(&[path, "--confidence", "1.5"]).assert().failure();
 
+    for (change, code, expected) in [
+        (text.replacen(",48\n", ",0\n", 1), 1, "tokens"),
+        (text.replacen("q3,2,", "q3,2,-", 1), 1, "prompt q3"),
+        (text.replacen("q3,2,", "q3,2,0.0;", 1), 2, "line"),
+        (text.clone() + text.lines().last().unwrap(), 2, "are the same row"),
+        (text.lines().filter(|line| !line.contains(",0,")).map(kept).collect(), 1, "plain"),
+    ] {
+        fs::write(path, change).unwrap();
+        let output = analyze(&[path]).assert().code(code).get_output().stderr.clone();
+        let message = String::from_utf8(output).unwrap();
+        assert!(message.contains(expected) && message.lines().count() == 1, "{expected}: {message}");
+    }
     fs::write(path, text.replace(",48\n", "\n")).unwrap();
     let output = analyze(&[path]).assert().code(2).get_output().stderr.clone();
     assert_eq!(String::from_utf8(output).unwrap().lines().count(), 1);
     analyze(&["no-such.csv"]).assert().code(2);
+}
+
+/// `runs.csv` with every line after the header changed; a line that becomes empty is left out.
+fn change_runs(folder: &Path, change: impl Fn(usize, &str) -> String) {
+    let path = folder.join("runs.csv");
+    let text = fs::read_to_string(&path).unwrap();
+    let (header, rows) = text.split_once('\n').unwrap();
+    let rows: String = rows.lines().enumerate().map(|(place, line)| change(place, line)).collect();
+    fs::write(path, format!("{header}\n{rows}")).unwrap();
+}
+
+fn kept(line: &str) -> String {
+    format!("{line}\n")
+}
+
+/// Standard error of an analysis that must end with this code, one line for a refusal.
+fn says(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let assert = analyze(&[folder.to_str().unwrap()]).args(arguments).assert().code(code);
+    let text = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    assert!(code == 0 || text.lines().count() == 1, "{text}");
+    text
+}
+
+#[test]
+fn prompts_that_lack_an_arm_are_left_out_and_named() {
+    let root = tempfile::tempdir().unwrap();
+    finished(root.path());
+    // The third of the five runs of p3 is that of lookup γ=4.
+    change_runs(root.path(), |place, line| if place == 5 * 3 + 2 { String::new() } else { kept(line) });
+    let decisions = json_lines(&[root.path().to_str().unwrap()]);
+    assert_eq!((&decisions[0]["prompts"], &decisions[1]["prompts"]), (&json!(23), &json!(24)));
+    let warnings = decisions[0]["warnings"].to_string();
+    assert!(warnings.contains("left out p3: not timed (lookup γ=4)"), "{warnings}");
+}
+
+#[test]
+fn too_few_prompts_say_what_cannot_be_said() {
+    let with = |prompts: usize| {
+        let root = tempfile::tempdir().unwrap();
+        finished(root.path());
+        change_runs(root.path(), |place, line| if place < 5 * prompts { kept(line) } else { String::new() });
+        let folder = root.path().to_str().unwrap();
+        (json_lines(&[folder]), says(root.path(), &[], 0))
+    };
+    for prompts in [0, 1] {
+        let (decisions, warnings) = with(prompts);
+        assert!(
+            decisions.is_empty() && (prompts == 0 || warnings.contains("nothing can be said below 2")),
+            "{warnings}"
+        );
+    }
+    for prompts in [2, 3, 4] {
+        let (decisions, _) = with(prompts);
+        assert_eq!((&decisions[0]["recommended"], &decisions[0]["prompts"]), (&Value::Null, &json!(prompts)));
+        let warnings = decisions[0]["warnings"].to_string();
+        assert!(warnings.contains("cannot exclude any length at 95 % confidence; at least 5 are needed"), "{warnings}");
+        assert_eq!(decisions[0]["versus_plain"][0]["low"].is_null(), prompts < 3);
+    }
+    let (decisions, _) = with(12);
+    assert_eq!(decisions[0]["recommended"], json!(2));
+    assert!(decisions[0]["warnings"].to_string().contains("only 12 prompts: compared by sign flips"));
+}
+
+#[test]
+fn rows_that_cannot_be_are_refused_by_line_or_place() {
+    let refused = |change: fn(usize, &str) -> String, expected: &str| {
+        let root = tempfile::tempdir().unwrap();
+        finished(root.path());
+        change_runs(root.path(), change);
+        let error = says(root.path(), &[], 1);
+        assert!(error.contains("runs.csv") && error.contains(expected), "{expected}: {error}");
+        assert!(!root.path().join("decision.csv").exists());
+    };
+    fn with_seconds(place: usize, line: &str, value: &str) -> String {
+        let mut fields: Vec<&str> = line.split(',').collect();
+        if place == 7 {
+            fields[11] = value;
+        }
+        fields.join(",") + "\n"
+    }
+    refused(|place, line| if place == 7 { kept(line) + &kept(line) } else { kept(line) }, "same sample");
+    refused(|place, line| with_seconds(place, line, "0.0"), "prompt p1, block 1, order 2: seconds: 0 cannot be");
+    refused(|place, line| with_seconds(place, line, "-2.5"), "seconds: -2.5 cannot be; a time must be positive");
+    refused(|place, line| with_seconds(place, line, "inf"), "seconds");
+    refused(|place, line| with_seconds(place, line, "NaN"), "seconds");
+    refused(|place, line| with_seconds(place, line, ""), "has neither seconds nor an error");
+    // The control that opens p1 and the one that closes it.
+    refused(
+        |place, line| kept(&if place == 5 { line.replace(",48,", ",47,") } else { line.to_string() }),
+        "of 47 and of 48",
+    );
+}
+
+#[test]
+fn a_folder_of_two_machines_or_versions_is_refused_unless_allowed() {
+    let root = tempfile::tempdir().unwrap();
+    finished(root.path());
+    let path = root.path().join("environment.json");
+    let mut stamp: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let launch = |version: &str| json!({ "machine": "made-up", "mlx_version": version });
+    stamp["launches"] = json!([launch("0.32.1"), launch("0.32.2")]);
+    fs::write(&path, stamp.to_string()).unwrap();
+    let error = says(root.path(), &[], 1);
+    assert!(error.contains("mlx_version is \"0.32.1\" in one launch and \"0.32.2\" in another"), "{error}");
+    assert!(error.contains("--allow-mixed") && !root.path().join("decision.csv").exists(), "{error}");
+    says(root.path(), &["--allow-mixed"], 0);
+    let decision = fs::read_to_string(root.path().join("decision.csv")).unwrap();
+    assert!(decision.contains("mixed machines or versions: mlx_version"), "{decision}");
+
+    let root = tempfile::tempdir().unwrap();
+    finished(root.path());
+    let path = root.path().join("cost.csv");
+    let text = fs::read_to_string(&path).unwrap();
+    let (header, rows) = text.split_once('\n').unwrap();
+    fs::write(&path, format!("{header}\nother{rows}")).unwrap();
+    let error = says(root.path(), &[], 1);
+    assert!(error.contains("machine is 'made-up' in environment.json and 'other' in cost.csv"), "{error}");
+}
+
+#[test]
+fn drift_and_outliers_of_the_plain_runs_are_warned_of() {
+    let root = tempfile::tempdir().unwrap();
+    finished(root.path());
+    // A plain run of p5 is hit by something; all runs slow down by 1 % a prompt.
+    change_runs(root.path(), |place, line| {
+        let mut fields: Vec<String> = line.split(',').map(str::to_string).collect();
+        let hit = if place == 5 * 5 { 3.0 } else { 1.0 };
+        let seconds = fields[11].parse::<f64>().unwrap() * hit * (1.0 + 0.03 * (place / 5) as f64);
+        fields[11] = seconds.to_string();
+        fields.join(",") + "\n"
+    });
+    let decision = &json_lines(&[root.path().to_str().unwrap()])[0];
+    let warnings = decision["warnings"].to_string();
+    assert!(warnings.contains("plain decoding drifted by +"), "{warnings}");
+    assert!(warnings.contains("outlying controls on p5, kept"), "{warnings}");
+    assert_eq!(decision["validity"]["outlying_prompts"], json!([5]));
+    assert_eq!(decision["sensitivity"]["recommended_without_outliers"], json!(2));
+    analyze(&[root.path().to_str().unwrap()]).assert().success();
+    let checks = fs::read_to_string(root.path().join("sensitivity.csv")).unwrap();
+    assert!(checks.contains("lookup,without-outliers,2,1.0,,"), "{checks}");
 }

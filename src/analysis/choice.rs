@@ -1,9 +1,14 @@
 //! The draft length of one drafter: chosen on the tuning prompts, confirmed on others.
 
 use super::gather::{Complete, Counts};
+use crate::results::{Design, Stamp};
 use crate::scenario::Scenario;
 use crate::stats::bootstrap::{self, Estimate};
-use crate::stats::decision::{DRAWS, Decision, Input, VersusPlain, decide};
+use crate::stats::decision::{DRAWS, Decision, Input, VersusPlain, anytime_speedup, decide};
+use crate::stats::selection::Method;
+use crate::stats::sensitivity::{Sensitivity, sensitivity};
+use crate::stats::sequential::Look;
+use crate::stats::validity::{Validity, check_controls};
 use anyhow::{Context, Result, bail};
 
 /// What was declared before anything was measured.
@@ -12,12 +17,35 @@ pub struct Rules {
     pub confidence: f64,
     pub practical_margin: f64,
     pub seed: u64,
+    /// How lengths are compared; none chooses by the number of prompts.
+    pub method: Option<Method>,
 }
 
 impl Rules {
-    pub fn of(scenario: &Scenario) -> Rules {
+    /// Of a results folder: a run that may be stopped at any time needs its own method.
+    pub fn of(stamp: &Stamp) -> Rules {
+        let method = (stamp.identity.design == Design::AnyTime).then_some(Method::AnyTime);
+        Rules { method, ..Rules::of_scenario(&stamp.scenario) }
+    }
+
+    pub fn of_scenario(scenario: &Scenario) -> Rules {
         let Scenario { confidence, practical_margin, seed, .. } = *scenario;
-        Rules { confidence, practical_margin, seed }
+        Rules { confidence, practical_margin, seed, method: None }
+    }
+
+    /// What the decision is made from.
+    pub(super) fn input(&self, complete: &Complete) -> Input {
+        Input {
+            draft_lengths: complete.arms.iter().map(|arm| arm.draft_length as u32).collect(),
+            seconds: complete.seconds.clone(),
+            tokens: complete.tokens.clone(),
+            confidence: self.confidence,
+            margin: self.practical_margin,
+            seed: self.seed,
+            draws: DRAWS,
+            resamples: bootstrap::RESAMPLES,
+            method: self.method,
+        }
     }
 }
 
@@ -25,6 +53,8 @@ impl Rules {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ArmResult {
     pub draft_length: u64,
+    /// Prompts that it was compared on.
+    pub prompts: usize,
     /// Σ tokens / Σ seconds.
     pub tok_per_s: f64,
     pub counts: Counts,
@@ -35,7 +65,7 @@ pub struct ArmResult {
 pub struct Confirmation {
     pub prompts: usize,
     pub draft_length: u64,
-    /// Speed-up over plain decoding with its BCa interval.
+    /// Speed-up over plain decoding with its interval.
     pub speedup: Estimate,
 }
 
@@ -46,9 +76,15 @@ pub struct Choice {
     /// Plain decoding first, then by draft length.
     pub arms: Vec<ArmResult>,
     pub decision: Decision,
+    /// The looks of a race; empty where all lengths were timed on all prompts.
+    pub looks: Vec<Look>,
+    /// The same question put to other methods.
+    pub sensitivity: Sensitivity,
+    /// What the controls say about the machine; none where there are none.
+    pub validity: Option<Validity>,
     /// None while there are no timed confirmation prompts.
     pub confirmation: Option<Confirmation>,
-    /// What to know before using it: the decision's warnings and the prompts left out.
+    /// What to know before using it: of the decision, of the controls, of the second opinions, and the prompts left out.
     pub warnings: Vec<String>,
 }
 
@@ -60,41 +96,65 @@ pub fn choose(drafter: &str, complete: &Complete, rules: &Rules) -> Result<Choic
     if complete.arms.len() < 2 {
         bail!("runs.csv: {drafter} has no timed draft length; time at least one");
     }
-    let decision = decide(&Input {
-        draft_lengths: complete.arms.iter().map(|arm| arm.draft_length as u32).collect(),
-        seconds: complete.seconds.clone(),
-        tokens: complete.tokens.clone(),
-        confidence: rules.confidence,
-        margin: rules.practical_margin,
-        seed: rules.seed,
-        draws: DRAWS,
-        resamples: bootstrap::RESAMPLES,
-        method: None,
-    });
+    let input = rules.input(complete);
     let left_out = complete.left_out.len();
-    let decision = decision.with_context(|| match complete.left_out.first() {
+    let decision = decide(&input).with_context(|| match complete.left_out.first() {
         Some(reason) => format!("runs.csv: {drafter}: {left_out} prompts were left out ({reason})"),
         None => format!("runs.csv: {drafter}"),
     })?;
+    examined(drafter, complete, &input, decision)
+}
+
+/// A decision with what the controls and other methods say about it.
+pub(super) fn examined(drafter: &str, complete: &Complete, input: &Input, decision: Decision) -> Result<Choice> {
+    let input = &Input { confidence: decision.confidence, ..input.clone() };
+    let validity = match complete.controls.as_slice() {
+        [] => None,
+        controls => Some(check_controls(controls, input.confidence, input.margin)?),
+    };
+    let outlying = validity.as_ref().map_or(&[][..], |validity| &validity.outlying_prompts);
+    let sensitivity = sensitivity(input, &decision, outlying)?;
     let mut warnings = decision.warnings.clone();
+    warnings.extend(validity.iter().flat_map(|validity| validity.warnings.clone()));
+    if !outlying.is_empty() {
+        let names: Vec<&str> = outlying.iter().map(|&prompt| complete.prompts[prompt].as_str()).collect();
+        warnings.push(format!("outlying controls on {}, kept; see the decision without them", names.join(", ")));
+    }
+    warnings.extend(sensitivity.disagreements.iter().map(|other| other.says.clone()));
     warnings.extend(complete.left_out.iter().map(|reason| format!("left out {reason}")));
-    let arms = complete.arms.iter().enumerate().map(|(place, arm)| ArmResult {
-        draft_length: arm.draft_length,
+    Ok(Choice {
+        drafter: drafter.to_string(),
+        arms: (0..complete.arms.len()).map(|place| arm_result(complete, place)).collect(),
+        decision,
+        looks: Vec::new(),
+        sensitivity,
+        validity,
+        confirmation: None,
+        warnings,
+    })
+}
+
+pub(super) fn arm_result(complete: &Complete, place: usize) -> ArmResult {
+    ArmResult {
+        draft_length: complete.arms[place].draft_length,
+        prompts: complete.prompts.len(),
         tok_per_s: complete.tok_per_s(place).expect("decided on at least one prompt"),
         counts: complete.counts[place].clone(),
-    });
-    Ok(Choice { drafter: drafter.to_string(), arms: arms.collect(), decision, confirmation: None, warnings })
+    }
 }
 
 /// The speed-up of the recommended length over plain decoding on the confirmation prompts; none if the recommendation is
-/// plain decoding, or none, or was not timed there.
+/// plain decoding, or none, or was not timed there. If measuring may have stopped at any time, so holds the interval.
 pub fn confirm(recommended: Option<u32>, complete: &Complete, rules: &Rules) -> Result<Option<Confirmation>> {
     let length = recommended.map_or(0, u64::from);
     let arm = complete.arms.iter().position(|arm| arm.draft_length == length);
     let (Some(arm), false, true) = (arm, complete.prompts.is_empty(), length > 0) else { return Ok(None) };
-    let options = bootstrap::Options::new(rules.confidence, rules.seed);
     // The arms are sorted with plain decoding first.
-    let speedup = bootstrap::speedup(&complete.arm_seconds(0), &complete.arm_seconds(arm), &options)?;
+    let (plain, arm) = (complete.arm_seconds(0), complete.arm_seconds(arm));
+    let speedup = match rules.method {
+        Some(Method::AnyTime) => anytime_speedup(&plain, &arm, rules.confidence)?,
+        _ => bootstrap::speedup(&plain, &arm, &bootstrap::Options::new(rules.confidence, rules.seed))?,
+    };
     Ok(Some(Confirmation { prompts: complete.prompts.len(), draft_length: length, speedup }))
 }
 

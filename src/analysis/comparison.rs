@@ -90,7 +90,7 @@ pub fn arm_rows(choice: &Choice, comparisons: &[Comparison]) -> Vec<ArmRow> {
         ArmRow {
             drafter: choice.drafter.clone(),
             draft_length: length,
-            prompts: decision.prompts as u64,
+            prompts: arm.prompts as u64,
             tok_per_s: arm.tok_per_s,
             speedup: versus_plain.map(|arm| arm.speedup),
             speedup_low: versus_plain.and_then(|arm| arm.low),
@@ -142,6 +142,7 @@ mod tests {
                 Counts { tokens: 6, rounds: 6, drafted: 0, accepted: 0 },
                 Counts { tokens: 3, rounds: 2, drafted: 4, accepted: 3 },
             ],
+            controls: Vec::new(),
             left_out: Vec::new(),
         };
         (timing, Traced { drafter: "self".to_string(), traces, categories: BTreeMap::new() }, complete)

@@ -4,11 +4,13 @@ use super::choice::{Choice, Rules, choose, confirm};
 use super::comparison::{Comparison, arm_rows, compare};
 use super::gather::{Complete, complete_blocks};
 use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
+use super::race::race;
+use super::sensitivity::sensitivity_rows;
 use crate::results::{
-    AcceptanceRow, ArmRow, CostRow, DecisionRow, Mode, PredictionRow, PromptRow, Role, RunRow, Stamp, TraceRow, read,
-    write,
+    AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PredictionRow, PromptRow, Role, RunRow,
+    SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
-use crate::roofline::{Ceilings, Regime, RegimePoint};
+use crate::roofline::{Regime, RegimePoint};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,6 +18,10 @@ use std::path::Path;
 /// All that follows from a folder's raw files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Derived {
+    /// What the folder belongs to.
+    pub stamp: Stamp,
+    /// Bytes that a plain step must move, a sequence; none without t(1).
+    pub bytes_per_token: Option<f64>,
     pub predictions: Vec<PredictionRow>,
     pub acceptance: Vec<AcceptanceRow>,
     /// One for each drafter that was timed, by name.
@@ -29,6 +35,8 @@ pub struct Derived {
 pub struct RegimeChoice {
     pub choice: Choice,
     pub row: DecisionRow,
+    /// The blocks that it was chosen on.
+    pub complete: Complete,
     /// Its arms, plain decoding first.
     pub arms: Vec<ArmRow>,
     /// What explains the speed-up at the length spoken of.
@@ -47,33 +55,45 @@ pub struct Why {
 }
 
 /// Derives predictions and decisions from the folder's raw files, the same on every machine. Files that are not there
-/// yet leave out what needs them.
-pub fn derive(folder: &Path) -> Result<Derived> {
+/// yet leave out what needs them. A folder of several machines or versions is refused unless `allow_mixed`, as that is a
+/// factor that nobody sees in the rows.
+pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let stamp = Stamp::read(folder)?;
     let stamp =
         stamp.with_context(|| format!("{}: has no environment.json; name a results folder", folder.display()))?;
-    let costs: Vec<CostRow> = read(folder)?;
+    let costs: Vec<CostRow> = read_raw(folder)?;
+    let mixture = mixture(&stamp, &costs);
+    if let Some(difference) = mixture.as_ref().filter(|_| !allow_mixed) {
+        let shown = folder.display();
+        bail!("{shown}: mixes machines or versions ({difference}); keep one a folder, or give --allow-mixed");
+    }
     let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
-    let prompts: Vec<PromptRow> = read(folder)?;
-    let traced = gather_traces(&read::<TraceRow>(folder)?, &prompts)?;
+    let prompts: Vec<PromptRow> = read_raw(folder)?;
+    let traced = gather_traces(&read_raw::<TraceRow>(folder)?, &prompts)?;
     let predictions = match &timing {
         Some(timing) => predictions(timing, &traced, stamp.scenario.draft_lengths.values())?,
         None => Vec::new(),
     };
-    let runs: Vec<RunRow> = read(folder)?;
+    let runs: Vec<RunRow> = read_raw(folder)?;
     check_clock(&runs)?;
     let drafters: BTreeSet<&str> =
         runs.iter().filter(|run| run.draft_length > 0).map(|run| run.drafter.as_str()).collect();
-    let source = Source { stamp: &stamp, costs: &costs, timing: timing.as_ref(), runs: &runs, traced: &traced };
+    let looks: Vec<LookRow> = read_raw(folder)?;
+    let looks: Vec<usize> = looks.iter().map(|look| look.blocks as usize).collect();
+    let timing = timing.as_ref();
+    let source = Source { stamp: &stamp, costs: &costs, timing, runs: &runs, traced: &traced, looks: &looks };
     let mut warnings = folder_warnings(&costs, &runs);
+    let mixture = mixture.map(|difference| format!("mixed machines or versions: {difference}"));
     let mut choices = Vec::new();
     for drafter in drafters {
-        match source.choice(drafter)? {
+        match source.choice(drafter, mixture.as_deref())? {
             Ok(choice) => choices.push(choice),
             Err(warning) => warnings.push(warning),
         }
     }
-    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings })
+    let step = |row: &&CostRow| row.role == Role::Target && row.width == 1;
+    let bytes_per_token = costs.iter().find(step).map(|row| row.bytes as f64 / row.batch.max(1) as f64);
+    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings, bytes_per_token, stamp })
 }
 
 impl Derived {
@@ -84,7 +104,10 @@ impl Derived {
         let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
         write(folder, &arms)?;
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
-        write(folder, &rows)
+        write(folder, &rows)?;
+        let checks: Vec<SensitivityRow> =
+            self.choices.iter().flat_map(|regime| sensitivity_rows(&regime.choice)).collect();
+        write(folder, &checks)
     }
 }
 
@@ -103,6 +126,17 @@ fn check_clock(runs: &[RunRow]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// In what the launches or the rows of `cost.csv` are not of one machine, target and version.
+fn mixture(stamp: &Stamp, costs: &[CostRow]) -> Option<String> {
+    let foreign = |name: &str, own: &str, value: fn(&CostRow) -> &str| {
+        let other = costs.iter().map(value).find(|other| !other.is_empty() && *other != own)?;
+        Some(format!("{name} is '{own}' in environment.json and '{other}' in cost.csv"))
+    };
+    mixed(&stamp.launches)
+        .or_else(|| foreign("machine", &stamp.identity.machine, |row| &row.machine))
+        .or_else(|| foreign("target", &stamp.identity.target, |row| &row.target))
 }
 
 fn folder_warnings(costs: &[CostRow], runs: &[RunRow]) -> Vec<String> {
@@ -129,26 +163,46 @@ struct Source<'a> {
     timing: Option<&'a Timing>,
     runs: &'a [RunRow],
     traced: &'a [Traced],
+    /// Blocks after which a race looks.
+    looks: &'a [usize],
 }
 
 impl Source<'_> {
     /// The choice, or why there is none yet.
-    fn choice(&self, drafter: &str) -> Result<std::result::Result<RegimeChoice, String>> {
-        let rules = Rules::of(&self.stamp.scenario);
+    fn choice(&self, drafter: &str, mixture: Option<&str>) -> Result<std::result::Result<RegimeChoice, String>> {
+        let rules = Rules::of(self.stamp);
+        let (mut choice, complete) = match self.chosen(drafter, &rules)? {
+            Ok(found) => found,
+            Err(nothing) => return Ok(Err(nothing)),
+        };
+        let fresh = complete_blocks(self.runs, "confirm", &[drafter])?;
+        choice.confirmation = confirm(choice.decision.recommended, &fresh, &rules)?;
+        choice.warnings.extend(fresh.left_out.iter().map(|reason| format!("left out of the confirmation {reason}")));
+        let comparisons = self.compare(drafter, &complete)?;
+        choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
+        choice.warnings.extend(mixture.map(str::to_string));
+        let arms = arm_rows(&choice, &comparisons);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice, complete }))
+    }
+
+    /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
+    fn chosen(&self, drafter: &str, rules: &Rules) -> Result<std::result::Result<(Choice, Complete), String>> {
+        if self.stamp.identity.design == Design::Race {
+            let entrants: Vec<u32> =
+                self.stamp.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
+            let race = race(self.runs, drafter, &entrants, self.looks, usize::MAX, rules)?;
+            return Ok(match (race.choice(rules)?, race.last_seen()) {
+                (Some(choice), Some(complete)) => Ok((choice, complete.clone())),
+                _ => Err(format!("{drafter}: the race has not reached its first look; run it again to go on")),
+            });
+        }
         let complete = complete_blocks(self.runs, "tune", &[drafter])?;
         if complete.prompts.len() < 2 {
             let count = complete.prompts.len();
             let left_out = complete.left_out.first().map(|reason| format!(" ({reason})")).unwrap_or_default();
             return Ok(Err(format!("{drafter}: {count} complete prompts{left_out}; nothing can be said below 2")));
         }
-        let mut choice = choose(drafter, &complete, &rules)?;
-        let fresh = complete_blocks(self.runs, "confirm", &[drafter])?;
-        choice.confirmation = confirm(choice.decision.recommended, &fresh, &rules)?;
-        choice.warnings.extend(fresh.left_out.iter().map(|reason| format!("left out of the confirmation {reason}")));
-        let comparisons = self.compare(drafter, &complete)?;
-        choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
-        let arms = arm_rows(&choice, &comparisons);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice }))
+        Ok(Ok((choose(drafter, &complete, rules)?, complete)))
     }
 
     /// Every arm's prediction for exactly the prompts that were timed; none without t(b), proposals and traces of them.
@@ -185,7 +239,8 @@ impl Source<'_> {
             prompts: decision.prompts as u64,
             prompts_confirm: confirmed.map_or(0, |confirmed| confirmed.prompts as u64),
             more_prompts: decision.more_prompts.map(|more| more as u64),
-            confidence: decision.confidence,
+            // A look of a race has a stricter one, so that the whole race has this.
+            confidence: self.stamp.scenario.confidence,
             practical_margin: decision.margin,
             warnings: choice.warnings.join(" | "),
         }
@@ -193,8 +248,7 @@ impl Source<'_> {
 
     /// What binds a synchronous forward of the target of this width, if ceilings and width were measured.
     fn regime(&self, width: u64) -> Option<Regime> {
-        let ceilings = self.stamp.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
-        let ceilings: Ceilings = serde_json::from_value(ceilings.clone()).ok()?;
+        let ceilings = self.stamp.ceilings()?;
         let of_width = |row: &&CostRow| row.role == Role::Target && row.mode == Mode::Sync && row.width == width;
         let sample = self.costs.iter().find(of_width)?;
         let curve = &self.timing?.target;

@@ -1,6 +1,7 @@
 //! Complete blocks: prompts on which every arm was timed, with what each arm took.
 
 use crate::results::{Control, RunRow};
+use crate::stats::validity;
 use anyhow::{Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +47,8 @@ pub struct Complete {
     pub tokens: Vec<Vec<u64>>,
     /// By arm, over the complete prompts.
     pub counts: Vec<Counts>,
+    /// The plain runs that open and close the blocks of the complete prompts, which say whether the machine was steady.
+    pub controls: Vec<validity::Control>,
     /// Prompts left out, each with the reason.
     pub left_out: Vec<String>,
 }
@@ -74,15 +77,33 @@ pub fn complete_blocks(runs: &[RunRow], split: &str, drafters: &[&str]) -> Resul
         arms,
         seconds: Vec::new(),
         tokens: Vec::new(),
+        controls: Vec::new(),
         left_out: Vec::new(),
     };
+    let launches = launch_starts(&runs);
     for (prompt, runs) in by_prompt(&runs) {
         match missing(&complete.arms, &runs) {
             Some(reason) => complete.left_out.push(format!("{prompt}: {reason}")),
-            None => complete.add(prompt, &runs)?,
+            None => complete.add(prompt, &runs, &launches)?,
         }
     }
     Ok(complete)
+}
+
+/// When each launch began in seconds, with the launches laid end to end: the time between them is not known.
+fn launch_starts(runs: &[&RunRow]) -> BTreeMap<u64, f64> {
+    let mut ends: BTreeMap<u64, f64> = BTreeMap::new();
+    for run in runs {
+        let end = ends.entry(run.launch).or_default();
+        *end = end.max(run.started_s + run.seconds.unwrap_or(0.0));
+    }
+    let mut elapsed = 0.0;
+    ends.into_iter()
+        .map(|(launch, end)| {
+            elapsed += end;
+            (launch, elapsed - end)
+        })
+        .collect()
 }
 
 fn check(run: &RunRow) -> Result<()> {
@@ -143,7 +164,7 @@ fn arm_name(arm: &Arm) -> String {
 }
 
 impl Complete {
-    fn add(&mut self, prompt: &str, runs: &Runs) -> Result<()> {
+    fn add(&mut self, prompt: &str, runs: &Runs, launches: &BTreeMap<u64, f64>) -> Result<()> {
         let mut seconds = Vec::with_capacity(self.arms.len());
         let mut tokens = Vec::with_capacity(self.arms.len());
         for (arm, counts) in self.arms.iter().zip(&mut self.counts) {
@@ -164,6 +185,12 @@ impl Complete {
                 counts.tokens += run.tokens;
             }
         }
+        let controls = runs.timed[&Arm::plain()].iter().filter(|run| run.control != Control::No);
+        self.controls.extend(controls.map(|run| validity::Control {
+            time_s: launches[&run.launch] + run.started_s,
+            prompt: self.prompts.len(),
+            seconds_per_token: run.seconds.unwrap_or(0.0) / run.tokens as f64,
+        }));
         self.prompts.push(prompt.to_string());
         self.seconds.push(seconds);
         self.tokens.push(tokens);
@@ -221,6 +248,20 @@ mod tests {
         assert_eq!(complete.tok_per_s(1), Some(48.0));
         assert_eq!(complete.counts[1], Counts { rounds: 20, drafted: 40, accepted: 10, tokens: 96 });
         assert_eq!(complete.left_out, Vec::<String>::new());
+    }
+
+    #[test]
+    fn controls_of_later_launches_come_after_those_of_earlier_ones() {
+        let at = |launch: u64, started_s: f64, rows: Vec<RunRow>| {
+            let row = |(order, row): (usize, RunRow)| RunRow { launch, started_s: started_s + order as f64, ..row };
+            rows.into_iter().enumerate().map(row).collect::<Vec<_>>()
+        };
+        let rows = [at(0, 10.0, block("a")), at(1, 5.0, block("b"))].concat();
+        let complete = complete_blocks(&rows, "tune", &[]).unwrap();
+        let found: Vec<_> = complete.controls.iter().map(|control| (control.prompt, control.time_s)).collect();
+        // The first launch ends with the last control's 4 s, at 17 s.
+        assert_eq!(found, [(0, 10.0), (0, 13.0), (1, 22.0), (1, 25.0)]);
+        assert_eq!(complete.controls[1].seconds_per_token, 4.0 / 48.0);
     }
 
     #[test]

@@ -8,10 +8,17 @@ mod comparison;
 mod derive;
 mod gather;
 mod minimal;
+mod plan;
 mod predictions;
+mod race;
+mod regimes;
+mod sensitivity;
 
 pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
+pub use plan::{Goal, Need, Spread, pilot_spreads, plan};
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
+pub use race::{RaceSoFar, race};
+pub use regimes::{RegimeMap, regime_map};

@@ -1,20 +1,25 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::Global;
-use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal};
-use crate::report::{decision_table, sentence};
-use crate::results::PredictionRow;
-use anyhow::Result;
+use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, regime_map};
+use crate::report::{contrast_sentence, decision_table, opinions, race, regime_table, sentence};
+use crate::results::{PredictionRow, write};
+use crate::usage;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
-/// on any CSV with the columns prompt, arm (the draft length), seconds and tokens
+/// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
+/// their regimes and whether the best draft length differs between them
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A results folder, or a CSV file
-    #[arg(value_name = "DIR|FILE.csv")]
-    path: PathBuf,
+    /// Results folders, or one CSV file
+    #[arg(value_name = "DIR|FILE.csv", required = true)]
+    paths: Vec<PathBuf>,
+    /// Of several folders: write regimes.csv and contrasts.csv into this folder
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Print one JSON object a decision instead of tables
     #[arg(long)]
     json: bool,
@@ -27,15 +32,49 @@ pub struct Args {
     /// Seed of the resampling (CSV files; a folder has its scenario's)
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Analyse a folder although it mixes machines or versions, and say so
+    #[arg(long)]
+    allow_mixed: bool,
 }
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
-    if args.path.is_dir() { folder(&args.path, args.json) } else { analyze_file(args) }
+    let [path] = args.paths.as_slice() else { return map(args) };
+    if args.out.is_some() {
+        return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
+    }
+    if path.is_dir() { folder(path, args.json, args.allow_mixed) } else { analyze_file(args, path) }
+}
+
+/// Prints and writes the map of several folders.
+fn map(args: &Args) -> Result<()> {
+    for (place, path) in args.paths.iter().enumerate() {
+        if !path.is_dir() {
+            return Err(usage!("{}: is no folder; give several results folders, or one CSV file", path.display()));
+        }
+        if args.paths[..place].contains(path) {
+            return Err(usage!("{}: is given twice; give each folder once", path.display()));
+        }
+    }
+    let map = regime_map(&args.paths, args.allow_mixed)?;
+    if let Some(out) = &args.out {
+        std::fs::create_dir_all(out).with_context(|| format!("--out {}", out.display()))?;
+        write(out, &map.regimes)?;
+        write(out, &map.contrasts)?;
+    }
+    if args.json {
+        let (regimes, contrasts) = (&map.regimes, &map.contrasts);
+        println!("{}", json!({ "regimes": regimes, "contrasts": contrasts, "warnings": map.warnings }));
+        return Ok(());
+    }
+    println!("{}\n", regime_table(&map.regimes));
+    map.contrasts.iter().for_each(|row| println!("{}", contrast_sentence(row)));
+    map.warnings.iter().for_each(|warning| eprintln!("ridgepoint: warning: {warning}"));
+    Ok(())
 }
 
 /// Rebuilds and shows a results folder.
-pub fn folder(path: &Path, json: bool) -> Result<()> {
-    let derived = derive(path)?;
+pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
+    let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)
 }
@@ -54,10 +93,11 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn analyze_file(args: &Args) -> Result<()> {
-    let rules = Rules { confidence: args.confidence, practical_margin: args.margin, seed: args.seed };
-    let complete = complete_blocks(&read_minimal(&args.path)?, "tune", &[])?;
-    let choice = choose(&args.path.display().to_string(), &complete, &rules)?;
+fn analyze_file(args: &Args, path: &Path) -> Result<()> {
+    let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
+    let rules = Rules { confidence, practical_margin, seed, method: None };
+    let complete = complete_blocks(&read_minimal(path)?, "tune", &[])?;
+    let choice = choose(&path.display().to_string(), &complete, &rules)?;
     if args.json {
         println!("{}", as_json(&choice)?);
     } else {
@@ -69,14 +109,19 @@ fn analyze_file(args: &Args) -> Result<()> {
 
 fn print(choice: &Choice, predictions: &[PredictionRow]) {
     println!("{}", decision_table(choice, predictions));
+    race(choice).iter().for_each(|line| println!("{line}"));
+    opinions(choice).iter().for_each(|line| println!("{line}"));
     choice.warnings.iter().for_each(|warning| println!("warning: {warning}"));
 }
 
-/// The whole decision, with the drafter's name and the confirmation.
+/// The whole decision, with the drafter's name, the confirmation, the looks of a race and the second opinions.
 fn as_json(choice: &Choice) -> Result<Value> {
     let mut value = serde_json::to_value(&choice.decision)?;
     value["drafter"] = json!(choice.drafter);
     value["warnings"] = json!(choice.warnings);
+    value["looks"] = json!(choice.looks);
+    value["sensitivity"] = json!(choice.sensitivity);
+    value["validity"] = json!(choice.validity);
     value["confirmed"] = json!(choice.confirmation.as_ref().map(|confirmed| {
         let speedup = &confirmed.speedup;
         json!({ "draft_length": confirmed.draft_length, "speedup": speedup.value, "low": speedup.low,

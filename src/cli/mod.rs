@@ -18,6 +18,7 @@ mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
 mod output;
+mod plan;
 mod simulate;
 #[cfg(feature = "mlx")]
 mod tune;
@@ -57,6 +58,7 @@ enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
     Analyze(analyze::Args),
+    Plan(plan::Args),
     Simulate(simulate::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
@@ -77,6 +79,7 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),

@@ -10,7 +10,7 @@ use crate::model::chat::Message;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
-use crate::results::{Identity, PromptRow, ResultsDir};
+use crate::results::{Design, Identity, PromptRow, ResultsDir};
 use crate::roofline::Ceilings;
 use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
 use anyhow::{Context, Result};
@@ -19,6 +19,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long copy bandwidth is measured; half of it for the matrix rate. A short budget shortens both.
@@ -38,6 +40,13 @@ pub struct Args {
     /// Time for the whole job, such as 90s or 5m; the scenario's if not given. Fewer prompts are used if it is short
     #[arg(long, value_name = "TIME", value_parser = parse_budget)]
     budget: Option<Duration>,
+    /// Race all draft lengths instead of timing the promising ones on every prompt: at the scenario's looks those that can
+    /// no longer be the fastest are dropped, and the race ends as soon as one is good enough
+    #[arg(long, conflicts_with = "anytime")]
+    race: bool,
+    /// Compare so that Ctrl-C may stop at any moment and the answer still holds, with bounds about 1.5 times wider
+    #[arg(long)]
+    anytime: bool,
     /// Print the decisions as JSON
     #[arg(long)]
     json: bool,
@@ -65,14 +74,20 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         ModelSource::Local(path) => path,
         ModelSource::Hub(name) => hub::resolve(&name)?,
     };
-    let identity = || identity(&loaded, &environment, &model_path);
+    let design = args.design();
+    let identity = || anyhow::Ok(Identity { design, ..identity(&loaded, &environment, &model_path)? });
     let folder = args.results.join(&environment.machine).join(&loaded.scenario.name);
-    if args.budget.is_none() && folder.join("decision.csv").exists() {
+    // A run that may be stopped at any time is complete only when its user says so.
+    if args.budget.is_none() && !args.anytime && folder.join("decision.csv").exists() {
         ResultsDir::check(&folder, &identity()?)?;
         eprintln!("{}: complete; remove it or name another folder with --results to measure again", folder.display());
-        return analyze::folder(&folder, args.json);
+        return analyze::folder(&folder, args.json, false);
     }
 
+    let stop = Arc::new(AtomicBool::new(false));
+    if args.anytime {
+        stop_on_interrupt(&stop)?;
+    }
     // Whatever can be wrong with the input is found before anything is measured.
     let mut screen = Screen::new(args.quiet);
     screen.stage("loading the models", 1);
@@ -110,14 +125,37 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         prompts,
         ceilings,
         results,
+        design,
         started,
         budget,
+        stop,
     };
     let derived = tuner.run(&mut screen)?;
     screen.finish();
     analyze::show(&derived, args.json)?;
     eprintln!("Results: {}", folder.display());
     Ok(())
+}
+
+impl Args {
+    fn design(&self) -> Design {
+        match (self.race, self.anytime) {
+            (true, _) => Design::Race,
+            (_, true) => Design::AnyTime,
+            _ => Design::Blocks,
+        }
+    }
+}
+
+/// The first Ctrl-C asks to stop after the run that is being timed; a second one ends the program at once.
+fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
+    let stop = Arc::clone(stop);
+    ctrlc::set_handler(move || {
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })
+    .context("--anytime: Ctrl-C cannot be caught here")
 }
 
 fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<Identity> {
@@ -131,6 +169,7 @@ fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<
         weights_sha256: crate::model::checkpoint::weights_sha256(model)?,
         // Another BLAS is another machine as far as times go.
         mlx: format!("{}, {} {}", environment.mlx(), environment.blas.name, environment.blas.kernel).trim().to_owned(),
+        ..Identity::default()
     })
 }
 

@@ -26,8 +26,7 @@ fn bits(array: &Array) -> Vec<u32> {
 fn norms_are_mlxs() {
     select(Some(DeviceKind::Cpu)).unwrap();
     for (batch, width, size) in [(1, 1, 576), (2, 3, 7), (3, 5, 64)] {
-        let (x, y, weight) =
-            (normal(&[batch, width, size], 1), normal(&[batch, width, size], 2), normal(&[size], 3));
+        let (x, y, weight) = (normal(&[batch, width, size], 1), normal(&[batch, width, size], 2), normal(&[size], 3));
         assert_close(&rms_norm(&x, &weight, 1e-5).unwrap(), &fast::rms_norm(&x, Some(&weight), 1e-5).unwrap(), 1e-5);
         let [sum, normed] = add_rms_norm(&x, &y, &weight, 1e-5).unwrap();
         let theirs = x.add(&y).unwrap();
@@ -162,6 +161,9 @@ fn new_keys_and_values_lie_behind_those_held_and_nothing_else_changes() {
         let new = new.reshape(&[1, 2, KEYS, HEAD]).unwrap().transpose_axes(&[0, 2, 1, 3]).unwrap();
         assert_eq!(bits(&buffer.try_index((.., .., ..3, ..)).unwrap()), bits(old));
         assert_eq!(bits(&buffer.try_index((.., .., 3..5, ..)).unwrap()), bits(&new));
-        assert_eq!(bits(&buffer.try_index((.., .., 5.., ..)).unwrap()), bits(&room.try_index((.., .., 2.., ..)).unwrap()));
+        assert_eq!(
+            bits(&buffer.try_index((.., .., 5.., ..)).unwrap()),
+            bits(&room.try_index((.., .., 2.., ..)).unwrap())
+        );
     }
 }

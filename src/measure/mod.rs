@@ -2,6 +2,8 @@
 
 pub mod cost;
 pub mod model_trace;
+mod plan;
 pub mod runs;
+mod timing;
 pub mod trace;
 pub mod tune;

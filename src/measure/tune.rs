@@ -2,19 +2,21 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::cost::{ForwardTimer, proposal};
-use super::runs::{Drafters, block, first_divergence, logit_margin, run_arm};
+use super::runs::{Drafters, run_arm};
 use crate::analysis::{Arm, Derived, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
 use crate::model::language_model::LanguageModel;
-use crate::results::{Control, CostRow, Mode, PredictionRow, PromptRow, ResultsDir, Role, RunRow, Table, TraceRow};
+use crate::results::{CostRow, Design, Mode, PromptRow, ResultsDir, Role, Table, TraceRow};
 use crate::roofline::{Ceilings, Forward, ModelShape};
 use crate::scenario::Scenario;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Passes over the widths and draft lengths that t(b) is measured at.
@@ -23,10 +25,6 @@ const PASSES: u64 = 5;
 const CHAIN: usize = 16;
 /// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
 const CEILING_TOLERANCE: f64 = 1.1;
-/// Share of plain decoding's throughput that a draft length must be predicted to reach to be timed.
-const WORTH_TIMING: f64 = 0.9;
-/// With fewer prompts nothing can be said.
-const FEWEST_PROMPTS: usize = 3;
 
 /// One prompt of the scenario as the target reads it.
 pub struct TunePrompt {
@@ -55,9 +53,13 @@ pub struct Tuner<'a> {
     pub prompts: Vec<TunePrompt>,
     pub ceilings: Ceilings,
     pub results: ResultsDir,
+    /// When the draft lengths are compared: once on the promising ones, in a race of all, or at any time.
+    pub design: Design,
     /// When the whole job began, set-up included.
     pub started: Instant,
     pub budget: Duration,
+    /// Set from outside to stop after the run that is being timed.
+    pub stop: Arc<AtomicBool>,
 }
 
 impl Tuner<'_> {
@@ -69,18 +71,23 @@ impl Tuner<'_> {
         self.measure_cost(progress)?;
         let plan = self.plan(progress)?;
         self.trace(plan.tune, progress)?;
-        let arms = self.promising(&derive(self.results.path())?.predictions);
-        let tune: Vec<usize> = (0..plan.tune).collect();
-        if !plan.confirming {
-            self.time_blocks("timing the promising draft lengths", &tune, &arms, plan.tune_deadline, progress)?;
+        match self.design {
+            // An earlier launch was done with timing the tuning prompts.
+            _ if plan.confirming => {}
+            Design::Race => self.race(&plan, progress)?,
+            Design::Blocks | Design::AnyTime => {
+                let arms = self.promising(&derive(self.results.path(), false)?.predictions);
+                let tune: Vec<usize> = (0..plan.tune).collect();
+                self.time_blocks("timing the promising draft lengths", &tune, &arms, plan.tune_deadline, progress)?;
+            }
         }
-        let chosen = self.chosen(&derive(self.results.path())?);
-        if chosen.len() > 1 {
+        let chosen = self.chosen(&derive(self.results.path(), false)?);
+        if chosen.len() > 1 && !self.stopped() {
             let first = self.scenario.tune_prompts;
             let fresh: Vec<usize> = (first..first + plan.confirm).collect();
             self.time_blocks("confirming on fresh prompts", &fresh, &chosen, self.budget, progress)?;
         }
-        let derived = derive(self.results.path())?;
+        let derived = derive(self.results.path(), false)?;
         derived.write(self.results.path())?;
         Ok(derived)
     }
@@ -99,6 +106,11 @@ impl Tuner<'_> {
             progress.step();
         }
         Ok(())
+    }
+
+    /// Whether somebody asked to stop.
+    pub(super) fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     fn longest(&self) -> usize {
@@ -149,6 +161,7 @@ impl Tuner<'_> {
             (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
             (Role::Target, Mode::Sync) => timer.forward(row.width as usize),
         };
+        let stop = Arc::clone(&self.stop);
         let mut order = 0;
         for pass in 0..PASSES {
             let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
@@ -163,6 +176,7 @@ impl Tuner<'_> {
             rng.set_stream(pass);
             samples.shuffle(&mut rng);
             for row in samples {
+                check_not_stopped(&stop)?;
                 let seconds = time(&row)?;
                 let invalid = row.bytes as f64 / seconds > CEILING_TOLERANCE * self.ceilings.bandwidth_bytes_per_s;
                 table.append(CostRow { order, time_ms: Some(1e3 * seconds), invalid, ..row })?;
@@ -206,48 +220,6 @@ impl Tuner<'_> {
         }
     }
 
-    /// How many prompts fit the time that is left.
-    fn plan(&self, progress: &mut dyn Progress) -> Result<Plan> {
-        let costs: Table<CostRow> = self.results.table()?;
-        let of = |role: Role, mode: Mode, width: u64| {
-            let mut times: Vec<f64> = costs
-                .rows()
-                .iter()
-                .filter(|row| (row.role, row.mode, row.width) == (role, mode, width))
-                .filter_map(|row| row.time_ms)
-                .collect();
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).map_or(0.0, |time| time / 1e3)
-        };
-        let tokens = self.scenario.max_tokens as f64;
-        let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
-        let arms = (self.scenario.arms * self.drafters.len()) as f64;
-        // Tracing decodes the text once; what the drafters read of it is little beside that.
-        let tune_s = plain_s * (3.0 + arms);
-        let confirm_s = plain_s * (2.0 + self.drafters.len() as f64);
-        let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
-        let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
-        let left = self.budget.saturating_sub(self.started.elapsed()).as_secs_f64();
-        let share = (left / needed).min(1.0);
-        let part = |all: usize| ((all as f64 * share) as usize).clamp(FEWEST_PROMPTS.min(all), all);
-        let (mut tune, confirm) = (part(all_tune), part(all_confirm));
-        // What is timed follows from the traces, and what is confirmed from the times. So that a resumed run goes on with
-        // the same arms, neither grows once the next stage has begun.
-        let runs: Table<RunRow> = self.results.table()?;
-        if !runs.rows().is_empty() {
-            let traces: Table<TraceRow> = self.results.table()?;
-            tune = traces.rows().iter().map(|row| &row.prompt).collect::<BTreeSet<_>>().len();
-        }
-        let confirming = runs.rows().iter().any(|row| row.split == "confirm");
-        if share < 1.0 {
-            progress.note(&format!(
-                "the time budget allows about {tune} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
-            ));
-        }
-        let tune_deadline = self.budget.saturating_sub(Duration::from_secs_f64(confirm as f64 * confirm_s));
-        Ok(Plan { tune, confirm, tune_deadline, confirming })
-    }
-
     /// Decodes each tuning prompt plainly and asks every drafter at every position.
     fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<TraceRow> = self.results.table()?;
@@ -261,6 +233,7 @@ impl Tuner<'_> {
                     progress.step();
                     continue;
                 }
+                check_not_stopped(&self.stop)?;
                 let text = match &text {
                     Some(text) => text,
                     None => {
@@ -285,125 +258,18 @@ impl Tuner<'_> {
         }
         Ok(())
     }
-
-    /// The draft lengths of each drafter with the highest predicted throughput, and plain decoding. Beyond a drafter's
-    /// best one, those are left out that are predicted to lose too much to plain decoding to be worth the time.
-    fn promising(&self, predictions: &[PredictionRow]) -> Vec<Arm> {
-        let mut arms = vec![Arm::plain()];
-        for name in self.drafters.keys() {
-            let mut rows: Vec<_> =
-                predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
-            let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
-            rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
-            let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);
-            let worth = |place: usize, row: &PredictionRow| place == 0 || predicted(row) > WORTH_TIMING * plain;
-            let best = rows.iter().enumerate().take(self.scenario.arms);
-            let best = best.filter(|(place, row)| worth(*place, row)).map(|(_, row)| row);
-            arms.extend(best.map(|row| Arm { drafter: name.clone(), draft_length: row.draft_length }));
-        }
-        arms.sort();
-        arms
-    }
-
-    /// Plain decoding and what is recommended over it, by drafter.
-    fn chosen(&self, derived: &Derived) -> Vec<Arm> {
-        let mut arms = vec![Arm::plain()];
-        for regime in &derived.choices {
-            if let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) {
-                arms.push(Arm { drafter: regime.choice.drafter.clone(), draft_length: length.into() });
-            }
-        }
-        arms
-    }
-
-    /// Times one block on each prompt until the deadline, which is checked between blocks. A block that was begun in
-    /// an earlier launch is finished.
-    fn time_blocks(
-        &mut self,
-        stage: &str,
-        prompts: &[usize],
-        arms: &[Arm],
-        deadline: Duration,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
-        let mut table: Table<RunRow> = self.results.table()?;
-        progress.stage(stage, (prompts.len() * (arms.len() + 1)) as u64);
-        for (done, &place) in prompts.iter().enumerate() {
-            if done >= FEWEST_PROMPTS && self.started.elapsed() > deadline {
-                progress.note(&format!("the time budget ended after {done} of {} prompts", prompts.len()));
-                break;
-            }
-            let mut reference: Option<Vec<u32>> = None;
-            for (order, (arm, control)) in block(arms, self.scenario.seed, place as u64).into_iter().enumerate() {
-                if !table.contains(&(place as u64, order as u64)) {
-                    table.append(self.run_row(place, order, &arm, control, &mut reference)?)?;
-                }
-                progress.step();
-            }
-        }
-        Ok(())
-    }
-
-    fn run_row(
-        &mut self,
-        place: usize,
-        order: usize,
-        arm: &Arm,
-        control: Control,
-        reference: &mut Option<Vec<u32>>,
-    ) -> Result<RunRow> {
-        let TunePrompt { row, tokens } = &self.prompts[place];
-        let blank = RunRow {
-            prompt: row.prompt.clone(),
-            category: row.category.clone(),
-            split: row.split.clone(),
-            drafter: arm.drafter.clone(),
-            draft_length: arm.draft_length,
-            launch: self.results.launch(),
-            block: place as u64,
-            order: order as u64,
-            control,
-            started_s: self.started.elapsed().as_secs_f64(),
-            ..RunRow::default()
-        };
-        let max_tokens = self.scenario.max_tokens;
-        let run = match run_arm(&self.target.transformer, &mut self.drafters, arm, tokens, max_tokens) {
-            Ok(run) => run,
-            Err(error) => return Ok(RunRow { error: format!("{error:#}"), ..blank }),
-        };
-        let reference = match reference {
-            Some(reference) => reference,
-            None if arm.draft_length == 0 => reference.insert(run.tokens.clone()),
-            None => reference.insert(plain_text(self.target, tokens, max_tokens)?),
-        };
-        let first_divergence = first_divergence(reference, &run.tokens);
-        let logit_margin = first_divergence
-            .map(|position| logit_margin(&self.target.transformer, &[&tokens[..], &reference[..position]].concat()))
-            .transpose()?;
-        Ok(RunRow {
-            tokens: run.tokens.len() as u64,
-            seconds: Some(run.seconds),
-            rounds: run.rounds as u64,
-            drafted: run.drafted as u64,
-            accepted: run.accepted as u64,
-            cut_off: run.cut_off as u64,
-            first_divergence: first_divergence.map(|position| position as u64),
-            logit_margin: logit_margin.map(f64::from),
-            ..blank
-        })
-    }
 }
 
-/// How many prompts are used, and when timing the tuning prompts must end so that the choice can be confirmed.
-struct Plan {
-    tune: usize,
-    confirm: usize,
-    tune_deadline: Duration,
-    /// Whether an earlier launch has begun to confirm the choice.
-    confirming: bool,
+/// Before the first block there is nothing to conclude from.
+fn check_not_stopped(stop: &AtomicBool) -> Result<()> {
+    if stop.load(Ordering::Relaxed) {
+        bail!("stopped before any draft length was timed; the same command goes on from here");
+    }
+    Ok(())
 }
 
-fn plain_text(target: &LanguageModel, prompt: &[u32], max_tokens: usize) -> Result<Vec<u32>> {
+/// What the target commits without a drafter.
+pub(super) fn plain_text(target: &LanguageModel, prompt: &[u32], max_tokens: usize) -> Result<Vec<u32>> {
     let request = Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
     Ok(plain::decode(&target.transformer, &request, &mut |_| ())?.tokens)
 }

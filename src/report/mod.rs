@@ -2,10 +2,14 @@
 //!
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
+mod opinions;
+mod regimes;
 mod sentence;
 pub mod stream;
 mod table;
 
+pub use opinions::{opinions, race};
+pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
 pub use table::decision_table;
 
@@ -15,6 +19,7 @@ mod tests {
     use crate::stats::bootstrap::Estimate;
     use crate::stats::decision::{Decision, Verdict, VersusPlain};
     use crate::stats::selection::Method;
+    use crate::stats::sensitivity::Sensitivity;
 
     pub(super) fn estimate(value: f64, low: f64, high: f64) -> Estimate {
         Estimate { value, low: Some(low), high: Some(high), confidence: 0.95, caveat: None }
@@ -24,6 +29,7 @@ mod tests {
     pub(super) fn choice(recommended: Option<u32>) -> Choice {
         let arm = |draft_length: u64, speedup: f64, rounds: u64| ArmResult {
             draft_length,
+            prompts: 24,
             tok_per_s: 20.0 * speedup,
             counts: Counts { rounds, drafted: rounds * draft_length, accepted: 1152 - rounds, tokens: 1152 },
         };
@@ -51,6 +57,9 @@ mod tests {
         };
         Choice {
             drafter: "lookup".to_string(),
+            looks: Vec::new(),
+            sensitivity: Sensitivity::default(),
+            validity: None,
             arms: vec![arm(0, 1.0, 1152), arm(2, 1.5, 720), arm(4, 1.49, 640)],
             decision,
             confirmation: None,

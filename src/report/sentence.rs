@@ -16,16 +16,15 @@ pub fn sentence(choice: &Choice, why: Option<Why>) -> String {
 fn draft(choice: &Choice, length: u64, why: Option<Why>) -> String {
     let drafter = &choice.drafter;
     let tokens = if length == 1 { "token" } else { "tokens" };
-    let confidence = choice.decision.confidence;
     let speed = match (&choice.confirmation, choice.versus_plain(length)) {
         (Some(confirmed), _) if confirmed.draft_length == length => {
-            let Estimate { value, low, high, .. } = confirmed.speedup;
+            let Estimate { value, low, high, confidence, .. } = confirmed.speedup;
             let prompts = confirmed.prompts;
             let speed = speedup(value, low, high, confidence);
             format!("{speed}, confirmed on {prompts} prompts that had no part in the choice")
         }
         (_, Some(arm)) => {
-            let speed = speedup(arm.speedup, arm.low, arm.high, confidence);
+            let speed = speedup(arm.speedup, arm.low, arm.high, choice.decision.confidence);
             format!("{speed} on the {} prompts it was chosen on, not confirmed", choice.decision.prompts)
         }
         _ => "plain decoding was not timed".to_string(),
@@ -91,17 +90,17 @@ fn because(why: Option<Why>, yields: &str) -> String {
     )
 }
 
-fn list(lengths: &[u32]) -> String {
+pub(super) fn list(lengths: &[u32]) -> String {
     lengths.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A share in per cent, without needless digits.
-fn percent(share: f64) -> String {
+pub(super) fn percent(share: f64) -> String {
     let rounded = (share * 1e4).round() / 1e2;
     format!("{rounded} %")
 }
 
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 { "less than 0.001".to_string() } else { format!("{p:.3}") }
 }
 

@@ -71,6 +71,20 @@ pub struct ArmRow {
     pub prediction_error: Option<f64>,
 }
 
+/// `sensitivity.csv`: one further question put to the measurements behind a decision.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SensitivityRow {
+    pub drafter: String,
+    /// `signed-ranks`, `friedman`, `model-confidence-set`, `without-outliers`, `drift` or `autocorrelation`.
+    pub check: String,
+    /// The draft length that the row is about; empty where it is about all of them or about nothing.
+    pub draft_length: Option<u64>,
+    pub statistic: Option<f64>,
+    pub p: Option<f64>,
+    /// Where a second opinion disagrees with the decision, in words; empty where it does not.
+    pub disagreement: String,
+}
+
 /// `decision.csv`: the draft length chosen in one regime.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct DecisionRow {
@@ -106,6 +120,72 @@ pub struct DecisionRow {
     pub warnings: String,
 }
 
+/// `regimes.csv`: one regime of several folders.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct RegimeRow {
+    /// The results folder as it was named.
+    pub folder: String,
+    pub machine: String,
+    pub target: String,
+    pub drafter: String,
+    pub precision: String,
+    pub context: u64,
+    pub batch: u64,
+    /// Measured.
+    pub bandwidth_gb_s: Option<f64>,
+    /// Bytes that a plain step must move, a sequence.
+    pub bytes_per_token: Option<f64>,
+    pub alpha: Option<f64>,
+    pub regime: String,
+    /// The recommendation; empty where undecided.
+    pub draft_length: Option<u64>,
+    /// Separated by spaces.
+    pub confidence_set: String,
+    /// The length that the speed-up is of: the recommendation, or the fastest drafting one if that is plain or none.
+    pub speedup_of: Option<u64>,
+    pub speedup: Option<f64>,
+    pub speedup_low: Option<f64>,
+    pub speedup_high: Option<f64>,
+    /// Whether the speed-up is from prompts that had no part in the choice.
+    pub confirmed: bool,
+    pub prompts: u64,
+    pub more_prompts: Option<u64>,
+}
+
+/// `contrasts.csv`: two regimes of one drafter compared.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ContrastRow {
+    pub drafter: String,
+    /// What the regimes differ in: `machine`, `model`, `context`, `batch`, or `folder` if in nothing.
+    pub factor: String,
+    /// The first regime's value of it, and the second's.
+    pub first: String,
+    pub second: String,
+    pub folder_first: String,
+    pub folder_second: String,
+    /// Whether both were measured on the same prompts, which are then compared in pairs.
+    pub paired: bool,
+    pub prompts_first: u64,
+    pub prompts_second: u64,
+    /// The length with the lowest measured cost.
+    pub best_first: u64,
+    pub best_second: u64,
+    /// Of 'one and the same length is the fastest in both', and Holm-adjusted over all contrasts.
+    pub p_same_best: f64,
+    pub p_holm: f64,
+    /// Interval of the second's best length less the first's.
+    pub difference_low: f64,
+    pub difference_high: f64,
+    /// Relative loss from using one regime's best length in the other.
+    pub loss_of_first_in_second: f64,
+    pub loss_of_first_in_second_low: f64,
+    pub loss_of_first_in_second_high: f64,
+    pub loss_of_second_in_first: f64,
+    pub loss_of_second_in_first_low: f64,
+    pub loss_of_second_in_first_high: f64,
+    pub confidence: f64,
+}
+
 impl Wire for PredictionRow {
     const FILE: &'static str = "predictions.csv";
 }
@@ -125,3 +205,18 @@ impl Wire for DecisionRow {
     const FILE: &'static str = "decision.csv";
 }
 impl Derived for DecisionRow {}
+
+impl Wire for SensitivityRow {
+    const FILE: &'static str = "sensitivity.csv";
+}
+impl Derived for SensitivityRow {}
+
+impl Wire for RegimeRow {
+    const FILE: &'static str = "regimes.csv";
+}
+impl Derived for RegimeRow {}
+
+impl Wire for ContrastRow {
+    const FILE: &'static str = "contrasts.csv";
+}
+impl Derived for ContrastRow {}

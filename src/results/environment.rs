@@ -2,6 +2,7 @@
 
 use super::SCHEMA_VERSION;
 use super::wire::write_atomically;
+use crate::roofline::Ceilings;
 use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,38 @@ pub struct Identity {
     pub weights_sha256: String,
     /// MLX's version and build; a row of another version is another experiment.
     pub mlx: String,
+    /// When the draft lengths are compared, which decides what may be concluded.
+    #[serde(default, skip_serializing_if = "Design::is_blocks")]
+    pub design: Design,
+}
+
+/// When the draft lengths are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Design {
+    /// Once, after all blocks.
+    #[default]
+    Blocks,
+    /// At looks that were declared beforehand (`looks.csv`), where lengths are dropped.
+    Race,
+    /// At any time, as often as one likes.
+    AnyTime,
+}
+
+impl Design {
+    fn is_blocks(&self) -> bool {
+        *self == Design::Blocks
+    }
+
+    /// As in `environment.json`.
+    fn name(self) -> String {
+        match self {
+            Design::Blocks => "blocks",
+            Design::Race => "race",
+            Design::AnyTime => "any-time",
+        }
+        .to_string()
+    }
 }
 
 impl Identity {
@@ -46,6 +79,7 @@ impl Identity {
             ("target", &self.target, &other.target),
             ("weights_sha256", &self.weights_sha256, &other.weights_sha256),
             ("mlx", &self.mlx, &other.mlx),
+            ("design", &self.design.name(), &other.design.name()),
         ];
         for (name, there, asked) in parts {
             if there != asked {
@@ -56,6 +90,32 @@ impl Identity {
         }
         Ok(())
     }
+}
+
+/// What a launch is described by that must not change within a folder, as it would change times unseen.
+const FACTORS: [&str; 10] = [
+    "machine",
+    "device",
+    "device_name",
+    "cpu_model",
+    "mlx_version",
+    "mlx_build",
+    "blas.name",
+    "blas.kernel",
+    "blas.threads",
+    "ridgepoint_version",
+];
+
+/// The first factor in which two launches differ, in words; none if all are of one machine and version. What a launch does
+/// not say is not compared.
+pub fn mixed(launches: &[Value]) -> Option<String> {
+    FACTORS.iter().find_map(|factor| {
+        let pointer = format!("/{}", factor.replace('.', "/"));
+        let mut values = launches.iter().filter_map(|launch| launch.pointer(&pointer));
+        let first = values.next()?;
+        let other = values.find(|value| *value != first)?;
+        Some(format!("{factor} is {first} in one launch and {other} in another"))
+    })
 }
 
 impl Stamp {
@@ -82,6 +142,12 @@ impl Stamp {
         }
         let stamp = serde_path_to_error::deserialize(stamp);
         stamp.map(Some).map_err(|error| anyhow::anyhow!("{shown}: {}: {}", error.path(), error.inner()))
+    }
+
+    /// What the machine was measured to reach at the latest launch.
+    pub fn ceilings(&self) -> Option<Ceilings> {
+        let ceilings = self.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
+        serde_json::from_value(ceilings.clone()).ok()
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {

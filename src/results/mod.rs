@@ -11,10 +11,10 @@ mod store;
 mod table;
 mod wire;
 
-pub use derived::{AcceptanceRow, ArmRow, DecisionRow, PredictionRow};
-pub use environment::{Identity, Stamp};
-pub use rows::{Control, CostRow, DraftTokenRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read, write};
+pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
+pub use environment::{Design, Identity, Stamp, mixed};
+pub use rows::{Control, CostRow, DraftTokenRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use store::{ResultsDir, read, read_raw, write};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
 
@@ -31,10 +31,14 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<CostRow>(),
         entry::<TraceRow>(),
         entry::<DraftTokenRow>(),
+        entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
         entry::<ArmRow>(),
         entry::<DecisionRow>(),
+        entry::<SensitivityRow>(),
+        entry::<RegimeRow>(),
+        entry::<ContrastRow>(),
     ]
 }

@@ -161,6 +161,15 @@ pub struct RunRow {
     pub error: String,
 }
 
+/// `looks.csv`: when a race looks, declared before its first block.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct LookRow {
+    /// Which look, from 1.
+    pub look: u64,
+    /// Blocks of the tuning split after which it is taken.
+    pub blocks: u64,
+}
+
 /// An error's text on one line.
 fn one_line<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&text.split_whitespace().collect::<Vec<_>>().join(" "))
@@ -216,5 +225,15 @@ impl Raw for RunRow {
     /// A block's order is seeded, so its places name the runs, whatever the launch.
     fn key(&self) -> Self::Key {
         (self.block, self.order)
+    }
+}
+
+impl Wire for LookRow {
+    const FILE: &'static str = "looks.csv";
+}
+impl Raw for LookRow {
+    type Key = u64;
+    fn key(&self) -> u64 {
+        self.look
     }
 }

@@ -1,7 +1,7 @@
 //! A results folder: whose it is, who may write to it, and its files.
 
-use super::environment::{Identity, Stamp};
-use super::table::Table;
+use super::environment::{Identity, Stamp, mixed};
+use super::table::{Table, places};
 use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
 use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
@@ -41,8 +41,13 @@ impl ResultsDir {
     }
 
     /// Records that a launch measures from here on, and describes it: device, library versions, threads, ceilings, time.
+    /// One of another kind than those before is refused.
     pub fn begin_launch(&mut self, launch: Value) -> Result<()> {
         self.stamp.launches.push(launch);
+        if let Some(difference) = mixed(&self.stamp.launches) {
+            let shown = self.path.display();
+            bail!("{shown}: this launch is not like those before ({difference}); name another folder with --results");
+        }
         self.stamp.write(&self.path)
     }
 
@@ -78,6 +83,13 @@ pub fn write<R: Derived>(folder: &Path, rows: &[R]) -> Result<()> {
 pub fn read<R: Wire>(folder: &Path) -> Result<Vec<R>> {
     let path = folder.join(R::FILE);
     if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
+}
+
+/// Reads a raw file of a results folder; a sample that is there twice is refused.
+pub fn read_raw<R: Raw>(folder: &Path) -> Result<Vec<R>> {
+    let rows = read(folder)?;
+    places::<R>(&folder.join(R::FILE).display().to_string(), &rows)?;
+    Ok(rows)
 }
 
 /// Holds the folder's lock file until dropped; the system releases it when a process dies.
@@ -143,6 +155,20 @@ mod tests {
         let error = ResultsDir::open(root.path(), &other, &scenario()).unwrap_err().to_string();
         assert!(error.contains("weights_sha256 is '', this run's is 'ff'") && error.contains("--results"), "{error}");
         assert_eq!(fs::read(root.path().join(ENVIRONMENT)).unwrap(), before);
+    }
+
+    #[test]
+    fn a_launch_on_another_machine_or_version_is_refused_and_leaves_no_trace() {
+        let root = tempfile::tempdir().unwrap();
+        let launch = |version: &str| json!({ "machine": "m", "mlx_version": version });
+        let begin = |version: &str| {
+            ResultsDir::open(root.path(), &identity(), &scenario()).unwrap().begin_launch(launch(version))
+        };
+        begin("0.1").unwrap();
+        let error = begin("0.2").unwrap_err().to_string();
+        assert!(error.contains("mlx_version is \"0.1\" in one launch and \"0.2\" in another"), "{error}");
+        begin("0.1").unwrap();
+        assert_eq!(Stamp::read(root.path()).unwrap().unwrap().launches.len(), 2);
     }
 
     #[test]

@@ -27,13 +27,7 @@ impl<R: Raw> Table<R> {
         };
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let rows: Vec<R> = if whole == 0 { Vec::new() } else { parse_rows(&path, &text[..whole])? };
-        let mut places = HashMap::new();
-        for (place, row) in rows.iter().enumerate() {
-            if let Some(first) = places.insert(row.key(), place) {
-                let (first, second) = (first + 2, place + 2);
-                bail!("{shown}: lines {first} and {second} are the same sample {:?}; delete one of them", row.key());
-            }
-        }
+        let places = places(&shown, &rows)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
         let mut file = file.with_context(|| format!("cannot write {shown}; check its permissions"))?;
         file.set_len(whole as u64).with_context(|| format!("cannot write {shown}"))?;
@@ -103,6 +97,18 @@ impl<R: Raw> Table<R> {
         }
         written.with_context(|| format!("cannot write {}; free some disk space and run again", self.path.display()))
     }
+}
+
+/// Where each sample stands; refuses one that is there twice. `shown` names the file.
+pub(super) fn places<R: Raw>(shown: &str, rows: &[R]) -> Result<HashMap<R::Key, usize>> {
+    let mut places = HashMap::new();
+    for (place, row) in rows.iter().enumerate() {
+        if let Some(first) = places.insert(row.key(), place) {
+            let (first, second) = (first + 2, place + 2);
+            bail!("{shown}: lines {first} and {second} are the same sample {:?}; delete one of them", row.key());
+        }
+    }
+    Ok(places)
 }
 
 #[cfg(test)]

@@ -49,6 +49,10 @@ pub struct Scenario {
     /// How many promising draft lengths of each drafter are timed, γ=0 not counted.
     #[serde(default = "default_arms")]
     pub arms: usize,
+    /// After how many tuning prompts a race (`tune --race`) looks, ascending, three to five of them; about 12, 20, 32, 50 and
+    /// 100 % of the tuning prompts if not given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub looks: Vec<usize>,
     /// Time for the whole job; `--budget` replaces it.
     #[serde(default = "default_time_budget", with = "budget")]
     pub time_budget: Duration,
@@ -114,10 +118,23 @@ impl Scenario {
             within("context", context, 0, MAX_TOKENS)?;
         }
         within("arms", self.arms, 1, MAX_WIDTH - 1)?;
+        self.check_looks()?;
         within("temperature", self.temperature, 0.0, 10.0)?;
         within("confidence", self.confidence, 0.5, 0.9999)?;
         within("practical_margin", self.practical_margin, 0.0, 0.5)?;
         Ok(self)
+    }
+
+    fn check_looks(&self) -> Result<(), (&'static str, String)> {
+        if self.looks.is_empty() {
+            return Ok(());
+        }
+        within("looks", self.looks.len(), 3, 5)
+            .map_err(|_| ("looks", format!("give 3 to 5, got {}", self.looks.len())))?;
+        for pair in [&[1], &self.looks[..]].concat().windows(2) {
+            within("looks", pair[1], pair[0] + 1, self.tune_prompts)?;
+        }
+        Ok(())
     }
 }
 

@@ -236,6 +236,15 @@ fn anytime_speedups(blocks: &Blocks, plain: usize, arms: &[usize], confidence: f
     arms.iter().map(estimate).collect()
 }
 
+/// Speed-up of an arm over plain decoding on the same prompts, Σ seconds over Σ seconds, with an interval that holds at every
+/// number of prompts at once; none below [`anytime::FEWEST_PROMPTS`].
+pub fn anytime_speedup(seconds_plain: &[f64], seconds_arm: &[f64], confidence: f64) -> Result<Estimate> {
+    check_confidence(confidence)?;
+    check_length("seconds of the arm", seconds_plain.len(), seconds_arm.len())?;
+    let rows: Vec<Vec<f64>> = seconds_plain.iter().zip(seconds_arm).map(|(plain, arm)| vec![*plain, *arm]).collect();
+    Ok(anytime_speedups(&Blocks::from_seconds(&rows)?, 0, &[1], confidence).remove(0))
+}
+
 /// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
 fn speedups_over(input: &Input, plain: usize, arms: &[usize], chosen: &[usize]) -> Vec<f64> {
     let mut totals = vec![(0.0, 0.0); input.draft_lengths.len()];

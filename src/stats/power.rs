@@ -81,12 +81,18 @@ fn chance_to_decide(margin: f64, prompts: usize, arms: usize, confidence: f64, s
 /// Standard deviations over prompts of the relative difference between the pilot's fastest arm and each other arm, in the
 /// order of the arms (0 for the fastest itself).
 pub fn pilot_spread(pilot: &Blocks) -> Result<Vec<f64>> {
+    spread_against(pilot, pilot.fastest())
+}
+
+/// Standard deviations over prompts of the relative difference between the arm at `reference` and each other arm, in the
+/// order of the arms (0 for the reference itself). Needs two prompts.
+pub fn spread_against(pilot: &Blocks, reference: usize) -> Result<Vec<f64>> {
     if pilot.prompts() < 2 {
         return Err(StatsError::TooFew { what: "prompts of the pilot".into(), needed: 2, found: pilot.prompts() });
     }
+    check_between("reference", reference as f64, -1.0, pilot.arms() as f64, "an arm of the pilot")?;
     let covariance = covariance(&pilot.relative_residuals(), pilot.arms());
-    let fastest = pilot.fastest();
-    Ok((0..pilot.arms()).map(|arm| difference_variance(&covariance, pilot.arms(), arm, fastest).sqrt()).collect())
+    Ok((0..pilot.arms()).map(|arm| difference_variance(&covariance, pilot.arms(), arm, reference).sqrt()).collect())
 }
 
 /// The smallest count from `least` on that is enough, by doubling and bisection; more than [`MOST_PROMPTS`] is refused.

@@ -1,5 +1,7 @@
 //! Second opinions on a decision by methods with other assumptions; a report shows them and says where they disagree.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::blocks::Blocks;
@@ -8,28 +10,50 @@ use super::error::Result;
 use super::friedman::{Friedman, friedman};
 use super::mcs::{BlockBootstrap, model_confidence_set};
 use super::multiple::holm;
-use super::paired::signed_rank;
+use super::paired::{SignedRank, signed_rank};
 
 /// Each length above 0 against plain decoding by ranks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RankVersusPlain {
     pub draft_length: u32,
+    /// Sum of the ranks of the prompts on which plain decoding took longer.
+    pub rank_sum: f64,
     /// Two-sided p-value of Wilcoxon's signed-rank test, Holm-adjusted.
     pub p_holm: f64,
 }
 
+/// The second opinions, by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    SignedRanks,
+    Friedman,
+    ModelConfidenceSet,
+    WithoutOutliers,
+}
+
+/// A second opinion that differs from the decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disagreement {
+    pub check: Check,
+    /// One sentence without its full stop.
+    pub says: String,
+}
+
 /// The sensitivity block.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sensitivity {
     pub signed_ranks: Vec<RankVersusPlain>,
     /// Do the lengths differ at all? None with fewer than two lengths.
     pub friedman: Option<Friedman>,
     /// Lengths in the Model Confidence Set at the same confidence.
     pub model_confidence_set: Vec<u32>,
+    /// By length: the p-value of the Model Confidence Set, which holds the lengths whose p is above one less the confidence.
+    pub model_confidence_p: BTreeMap<u32, f64>,
     /// The recommendation without the prompts given as outlying; the outer none means that there were none to leave out.
     pub recommended_without_outliers: Option<Option<u32>>,
-    /// Where these disagree with the decision, one sentence each.
-    pub disagreements: Vec<String>,
+    /// Where these disagree with the decision.
+    pub disagreements: Vec<Disagreement>,
 }
 
 /// Repeats a decision by signed ranks, Friedman's test and the Model Confidence Set, and without outlying prompts.
@@ -38,15 +62,13 @@ pub fn sensitivity(input: &Input, decision: &Decision, outlying_prompts: &[usize
     let rows: Vec<Vec<f64>> = (0..blocks.prompts()).map(|prompt| blocks.prompt(prompt).to_vec()).collect();
     let bootstrap = BlockBootstrap::for_prompts(blocks.prompts(), input.resamples, input.seed);
     let p_values = model_confidence_set(&blocks, &bootstrap)?;
-    let mut set: Vec<u32> = (0..blocks.arms())
-        .filter(|&arm| p_values[arm] > 1.0 - input.confidence)
-        .map(|arm| input.draft_lengths[arm])
-        .collect();
-    set.sort_unstable();
+    let model_confidence_p: BTreeMap<u32, f64> = input.draft_lengths.iter().copied().zip(p_values).collect();
+    let set = model_confidence_p.iter().filter(|(_, p)| **p > 1.0 - input.confidence).map(|(length, _)| *length);
     let mut sensitivity = Sensitivity {
         signed_ranks: signed_ranks(input, &blocks)?,
         friedman: if blocks.arms() > 1 { Some(friedman(&rows)?) } else { None },
-        model_confidence_set: set,
+        model_confidence_set: set.collect(),
+        model_confidence_p,
         recommended_without_outliers: without(input, outlying_prompts)?,
         disagreements: Vec::new(),
     };
@@ -59,11 +81,14 @@ fn signed_ranks(input: &Input, blocks: &Blocks) -> Result<Vec<RankVersusPlain>> 
     let mut arms: Vec<usize> = (0..blocks.arms()).filter(|&arm| arm != plain).collect();
     arms.sort_unstable_by_key(|&arm| input.draft_lengths[arm]);
     let plain_costs = blocks.arm(plain);
-    let p_values: Result<Vec<f64>> =
-        arms.iter().map(|&arm| Ok(signed_rank(&plain_costs, &blocks.arm(arm))?.p)).collect();
-    let adjusted = holm(&p_values?)?;
-    let row = |(&arm, p_holm): (&usize, f64)| RankVersusPlain { draft_length: input.draft_lengths[arm], p_holm };
-    Ok(arms.iter().zip(adjusted).map(row).collect())
+    let tests = arms.iter().map(|&arm| signed_rank(&plain_costs, &blocks.arm(arm))).collect::<Result<Vec<_>>>()?;
+    let adjusted = holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>())?;
+    let row = |((&arm, test), p_holm): ((&usize, &SignedRank), f64)| RankVersusPlain {
+        draft_length: input.draft_lengths[arm],
+        rank_sum: test.rank_sum,
+        p_holm,
+    };
+    Ok(arms.iter().zip(&tests).zip(adjusted).map(row).collect())
 }
 
 /// The recommendation on the other prompts; none where there are too few of them.
@@ -80,27 +105,30 @@ fn without(input: &Input, outlying: &[usize]) -> Result<Option<Option<u32>>> {
     Ok(Some(decide(&rest)?.recommended))
 }
 
-fn disagreements(sensitivity: &Sensitivity, decision: &Decision) -> Vec<String> {
+fn disagreements(sensitivity: &Sensitivity, decision: &Decision) -> Vec<Disagreement> {
     let alpha = 1.0 - decision.confidence;
     let mut found = Vec::new();
+    let mut say = |check, says| found.push(Disagreement { check, says });
     if let Some(length) = decision.recommended {
         if let Some(row) = sensitivity.signed_ranks.iter().find(|row| row.draft_length == length && row.p_holm > alpha)
         {
             let p = row.p_holm;
-            found.push(format!("signed ranks do not show draft length {length} to beat plain decoding (p = {p:.3})"));
+            let says = format!("signed ranks do not show draft length {length} to beat plain decoding (p = {p:.3})");
+            say(Check::SignedRanks, says);
         }
         if decision.confidence_set.contains(&length) && !sensitivity.model_confidence_set.contains(&length) {
-            found.push(format!("the Model Confidence Set excludes draft length {length}"));
+            say(Check::ModelConfidenceSet, format!("the Model Confidence Set excludes draft length {length}"));
         }
     }
     if let Some(test) = sensitivity.friedman.as_ref().filter(|test| test.p > alpha)
         && decision.confidence_set.len() < decision.loss_bound.len()
     {
-        found.push(format!("Friedman's test sees no difference between the lengths (p = {:.3})", test.p));
+        let says = format!("Friedman's test sees no difference between the lengths (p = {:.3})", test.p);
+        say(Check::Friedman, says);
     }
     if let Some(other) = sensitivity.recommended_without_outliers.filter(|other| *other != decision.recommended) {
         let answer = other.map_or("nothing is decided".into(), |length| format!("{length} is recommended"));
-        found.push(format!("without the outlying prompts {answer}"));
+        say(Check::WithoutOutliers, format!("without the outlying prompts {answer}"));
     }
     found
 }
@@ -142,6 +170,7 @@ mod tests {
         let decision = decide(&input).unwrap();
         let answer = sensitivity(&input, &decision, &[23]).unwrap();
         assert_eq!((decision.recommended, answer.recommended_without_outliers), (None, Some(Some(1))));
-        assert_eq!(answer.disagreements, ["without the outlying prompts 1 is recommended"]);
+        let says = "without the outlying prompts 1 is recommended".to_string();
+        assert_eq!(answer.disagreements, [Disagreement { check: Check::WithoutOutliers, says }]);
     }
 }

@@ -18,7 +18,7 @@ pub struct Race {
 /// What a look says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Look {
-    /// Prompts measured so far.
+    /// Prompts that the look was declared for.
     pub prompts: usize,
     /// Arms that are dropped now.
     pub dropped: Vec<u32>,
@@ -71,13 +71,16 @@ impl Race {
         self.looks.get(self.next).copied()
     }
 
-    /// Takes the next look. `input` holds all prompts so far, arms being those of [`Race::running`] in that order; its
-    /// confidence is replaced by the look's.
+    /// Takes the next look. `input` holds all complete prompts among those that the look was declared for, arms being those
+    /// of [`Race::running`] in that order; its confidence is replaced by the look's.
     pub fn look(&mut self, input: &Input) -> Result<Look> {
         let Some(prompts) = self.next_look() else {
             return Err(StatsError::TooFew { what: "declared looks".into(), needed: self.next + 1, found: self.next });
         };
-        check_length("prompts at this look", prompts, input.seconds.len())?;
+        // Fewer are a failed run or two, which says nothing about which arm is fast; more would be another look.
+        if input.seconds.len() > prompts {
+            check_length("prompts at this look", prompts, input.seconds.len())?;
+        }
         check_length("arms still running", self.running.len(), input.draft_lengths.len())?;
         let confidence = 1.0 - (1.0 - self.confidence) / self.looks.len() as f64;
         let decision = decide(&Input { confidence, ..input.clone() })?;

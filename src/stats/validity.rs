@@ -124,8 +124,9 @@ pub struct Validity {
     pub drift_per_hour: Option<Trend>,
     /// Of the prompts' controls about that line, in the order taken; none with too few prompts.
     pub autocorrelation: Option<Autocorrelation>,
-    /// Prompts with an outlying control.
+    /// Prompts with an outlying control: the decision is to be repeated without them.
     pub outlying_prompts: Vec<usize>,
+    /// About drift and correlation; the outlying prompts are for the caller to name.
     pub warnings: Vec<String>,
 }
 
@@ -184,10 +185,6 @@ fn warnings(validity: &Validity, hours: &[f64], confidence: f64, margin: f64) ->
     if let Some(series) = validity.autocorrelation.filter(|series| series.p <= alpha && series.lag_1 > 0.0) {
         let correlation = series.lag_1;
         warnings.push(format!("successive prompts are correlated ({correlation:.2}): intervals are too narrow"));
-    }
-    if !validity.outlying_prompts.is_empty() {
-        let prompts: Vec<String> = validity.outlying_prompts.iter().map(usize::to_string).collect();
-        warnings.push(format!("outlying controls on prompts {}: see the analysis without them", prompts.join(", ")));
     }
     warnings
 }

@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal, StandardNormal, StudentT};
 use serde::{Deserialize, Serialize};
 
-use super::study::Study;
+use super::study::{Study, check};
+use crate::stats::error::Result;
 
 /// In which order the cells are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,12 @@ pub struct Bench<'a> {
     timings: usize,
     taken: usize,
     previous: f64,
+}
+
+/// One run of a study: `seconds[prompt][arm]`, the same for the same seed.
+pub fn timings(study: &Study, seed: u64) -> Result<Vec<Vec<f64>>> {
+    check(study)?;
+    Ok(Bench::new(study, seed).full_grid())
 }
 
 impl<'a> Bench<'a> {

@@ -1,0 +1,129 @@
+//! What is timed: how many prompts fit the time, which draft lengths are worth it, when a race looks.
+
+use super::tune::{Progress, Tuner};
+use crate::analysis::{Arm, Derived};
+use crate::results::{CostRow, Design, LookRow, Mode, PredictionRow, Role, RunRow, Table, TraceRow};
+use crate::stats::sequential::usual_looks;
+use anyhow::Result;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Share of plain decoding's throughput that a draft length must be predicted to reach to be timed.
+const WORTH_TIMING: f64 = 0.9;
+/// With fewer prompts nothing can be said.
+pub(super) const FEWEST_PROMPTS: usize = 3;
+/// Share of its full grid that a race is expected to time. In simulation (results/simulation) it is 0.24 where lengths
+/// differ, 0.37 where they nearly tie and 0.68 where all are equal.
+const RACED: f64 = 0.4;
+
+/// How many prompts are used, and when timing the tuning prompts must end so that the choice can be confirmed.
+pub(super) struct Plan {
+    pub tune: usize,
+    pub confirm: usize,
+    pub tune_deadline: Duration,
+    /// Whether an earlier launch has begun to confirm the choice.
+    pub confirming: bool,
+    /// Blocks after which a race looks, the last one after `tune`; none without a race.
+    pub looks: Vec<usize>,
+}
+
+impl Tuner<'_> {
+    /// How many prompts fit the time that is left.
+    pub(super) fn plan(&self, progress: &mut dyn Progress) -> Result<Plan> {
+        let costs: Table<CostRow> = self.results.table()?;
+        let of = |role: Role, mode: Mode, width: u64| {
+            let mut times: Vec<f64> = costs
+                .rows()
+                .iter()
+                .filter(|row| (row.role, row.mode, row.width) == (role, mode, width))
+                .filter_map(|row| row.time_ms)
+                .collect();
+            times.sort_by(f64::total_cmp);
+            times.get(times.len() / 2).map_or(0.0, |time| time / 1e3)
+        };
+        let tokens = self.scenario.max_tokens as f64;
+        let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
+        let arms = self.expected_arms() * self.drafters.len() as f64;
+        // Tracing decodes the text once; what the drafters read of it is little beside that.
+        let tune_s = plain_s * (3.0 + arms);
+        let confirm_s = plain_s * (2.0 + self.drafters.len() as f64);
+        let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
+        let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
+        let left = self.budget.saturating_sub(self.started.elapsed()).as_secs_f64();
+        let share = (left / needed).min(1.0);
+        let part = |all: usize| ((all as f64 * share) as usize).clamp(FEWEST_PROMPTS.min(all), all);
+        let (mut tune, confirm) = (part(all_tune), part(all_confirm));
+        // What is timed follows from the traces, and what is confirmed from the times. So that a resumed run goes on with
+        // the same arms, neither grows once the next stage has begun.
+        let runs: Table<RunRow> = self.results.table()?;
+        if !runs.rows().is_empty() {
+            let traces: Table<TraceRow> = self.results.table()?;
+            tune = traces.rows().iter().map(|row| &row.prompt).collect::<BTreeSet<_>>().len();
+        }
+        let confirming = runs.rows().iter().any(|row| row.split == "confirm");
+        if share < 1.0 {
+            progress.note(&format!(
+                "the time budget allows about {tune} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
+            ));
+        }
+        let tune_deadline = self.budget.saturating_sub(Duration::from_secs_f64(confirm as f64 * confirm_s));
+        let looks = if self.design == Design::Race { self.declare_looks(tune)? } else { Vec::new() };
+        let tune = looks.last().copied().unwrap_or(tune);
+        Ok(Plan { tune, confirm, tune_deadline, confirming, looks })
+    }
+
+    /// Runs a prompt that each drafter is expected to get.
+    fn expected_arms(&self) -> f64 {
+        match self.design {
+            Design::Race => RACED * (self.scenario.draft_lengths.values().len() - 1) as f64,
+            Design::Blocks | Design::AnyTime => self.scenario.arms as f64,
+        }
+    }
+
+    /// The looks of a race of at most `prompts` prompts, written down before its first block. Those of an earlier launch
+    /// stand, whatever the time allows now.
+    fn declare_looks(&self, prompts: usize) -> Result<Vec<usize>> {
+        let mut table: Table<LookRow> = self.results.table()?;
+        if table.rows().is_empty() {
+            let wanted = match self.scenario.looks.as_slice() {
+                [] => usual_looks(prompts),
+                declared => declared.to_vec(),
+            };
+            let mut looks: Vec<usize> = wanted.into_iter().filter(|look| *look < prompts).collect();
+            looks.push(prompts);
+            let row = |(place, blocks): (usize, &usize)| LookRow { look: place as u64 + 1, blocks: *blocks as u64 };
+            table.complete(looks.iter().enumerate().map(row).collect())?;
+        }
+        Ok(table.rows().iter().map(|row| row.blocks as usize).collect())
+    }
+
+    /// The draft lengths of each drafter with the highest predicted throughput, and plain decoding. Beyond a drafter's
+    /// best one, those are left out that are predicted to lose too much to plain decoding to be worth the time.
+    pub(super) fn promising(&self, predictions: &[PredictionRow]) -> Vec<Arm> {
+        let mut arms = vec![Arm::plain()];
+        for name in self.drafters.keys() {
+            let mut rows: Vec<_> =
+                predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
+            let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
+            rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
+            let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);
+            let worth = |place: usize, row: &PredictionRow| place == 0 || predicted(row) > WORTH_TIMING * plain;
+            let best = rows.iter().enumerate().take(self.scenario.arms);
+            let best = best.filter(|(place, row)| worth(*place, row)).map(|(_, row)| row);
+            arms.extend(best.map(|row| Arm { drafter: name.clone(), draft_length: row.draft_length }));
+        }
+        arms.sort();
+        arms
+    }
+
+    /// Plain decoding and what is recommended over it, by drafter.
+    pub(super) fn chosen(&self, derived: &Derived) -> Vec<Arm> {
+        let mut arms = vec![Arm::plain()];
+        for regime in &derived.choices {
+            if let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) {
+                arms.push(Arm { drafter: regime.choice.drafter.clone(), draft_length: length.into() });
+            }
+        }
+        arms
+    }
+}
