@@ -155,5 +155,5 @@ fn failures_leave_nothing_behind() {
     assert!(message.contains("cannot be created"), "{message}");
     let (code, _, message) = convert(&[source.to_str().unwrap(), &path("new"), "--quantize", "7"]);
     assert_eq!(code, 2);
-    assert!(message.contains("7 bits are not possible"), "{message}");
+    assert!(message.contains("7 bits a weight are not supported"), "{message}");
 }

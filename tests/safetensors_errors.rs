@@ -177,7 +177,7 @@ fn quantisation_settings() {
         (
             json!({ "bits": 7, "group_size": 32 }),
             64,
-            "DIR/config.json: 'quantization' of 'm': 7 bits are not possible (2, 3, 4, 5, 6 and 8 are)",
+            "DIR/config.json: 'quantization' of 'm': 7 bits a weight are not supported; choose 2, 3, 4, 5, 6 or 8",
         ),
         (
             json!({ "bits": 8, "group_size": 32 }),

@@ -286,8 +286,7 @@ impl Weights {
         }
         let (bits, group_size) = (number("bits")?, number("group_size")?);
         Quantization::new(bits, group_size)
-            .map_err(|reason| anyhow!("{}: 'quantization' (for '{module}'): {reason}", self.config_path()))
-            .with_context(|| format!("{}: 'quantization' of '{module}'", self.config_path()))
+            .map_err(|reason| anyhow!("{}: 'quantization' of '{module}': {reason}", self.config_path()))
     }
 }
 
