@@ -91,7 +91,8 @@ fn sweep(regimes: usize) {
 
 fn write_folder(folder: &Path, scenario: &Scenario, regime: usize) {
     let identity = Identity { scenario: scenario.name.clone(), machine: "bench".into(), ..Identity::default() };
-    let results = ResultsDir::open(folder, &identity, scenario, serde_json::json!({})).expect("a fresh folder");
+    let mut results = ResultsDir::open(folder, &identity, scenario).expect("a fresh folder");
+    results.begin_launch(serde_json::json!({})).expect("a fresh folder");
     let input = input(17, 100, regime as u64);
     let mut runs = Vec::new();
     for (prompt, seconds) in input.seconds.iter().enumerate() {

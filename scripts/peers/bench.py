@@ -44,10 +44,9 @@ class Task:
 
 def main():
     args = arguments()
-    prepare.checkpoints(args.gguf)
-    if "llama.cpp" in args.others:
-        prepare.float32_gguf(args.gguf)
-    prompts = prepare.prompts(args.pairs)
+    # In a process of its own: what this one has held counts as the peak memory of every program that it starts.
+    made = [sys.executable, str(HERE / "prepare.py"), args.gguf, str(args.pairs), *args.others]
+    prompts = json.loads(subprocess.run(made, check=True, stdout=subprocess.PIPE, text=True).stdout)
     tasks = make_tasks(args)
     folder = prepare.ROOT / "results" / args.machine
     folder.mkdir(parents=True, exist_ok=True)

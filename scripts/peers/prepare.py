@@ -3,6 +3,8 @@
 From the GGUF: a float32 checkpoint folder (the target of both sides), for mlx-lm the two drafters as checkpoints of
 their own (the first two layers; the 4-bit copy, as mlx-lm quantises it), for llama.cpp a float32 GGUF, and the prompts
 as rendered text with their token ids.
+
+    prepare.py GGUF PROMPTS [llama.cpp]     prints the prompts as JSON
 """
 import json
 import shutil
@@ -89,3 +91,12 @@ def prompts(count):
         ids = tokenizer.encode(text, add_special_tokens=False)
         out.append({"name": prompt["id"], "file": str(file), "tokens": len(ids), "line": prompt})
     return out
+
+
+if __name__ == "__main__":
+    gguf_path, count, *others = sys.argv[1:]
+    stdout, sys.stdout = sys.stdout, sys.stderr  # libraries print what they do
+    checkpoints(gguf_path)
+    if "llama.cpp" in others:
+        float32_gguf(gguf_path)
+    json.dump(prompts(int(count)), stdout)

@@ -22,6 +22,48 @@ pub fn use_huge_pages<'a, T: 'a>(values: impl IntoIterator<Item = &'a [T]>) -> u
     runs.iter().filter(|run| run.len() >= SMALLEST).map(advise).sum()
 }
 
+/// Arrays of at least this size are given back to the system when they are freed; smaller ones are kept for the next.
+#[cfg(target_env = "gnu")]
+const GIVEN_BACK: c_int = 32 << 20;
+
+/// The C heap while a model is loaded: grown by what its weights need, in huge pages from the beginning, and everything
+/// is allocated there. Asking for huge pages once the weights lie in small ones would copy them all.
+pub struct LoadingHeap(());
+
+impl LoadingHeap {
+    /// Grows the heap by `bytes`. What is never touched costs nothing.
+    pub fn grow(bytes: usize) -> LoadingHeap {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: settings of the allocator, and a block that is freed at once; the advice changes no content.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, c_int::MAX);
+            let before = libc::sbrk(0) as usize;
+            // Hidden from the compiler, which leaves out a block that is only freed.
+            let block = std::hint::black_box(libc::malloc(bytes));
+            let after = libc::sbrk(0) as usize;
+            let start = before.next_multiple_of(SMALLEST);
+            if !block.is_null() && after > start {
+                madvise(start as *mut c_void, after - start, MADV_HUGEPAGE);
+            }
+            libc::free(block);
+        }
+        LoadingHeap(())
+    }
+}
+
+impl Drop for LoadingHeap {
+    fn drop(&mut self) {
+        #[cfg(target_env = "gnu")]
+        // SAFETY: settings of the allocator; the first is its own default.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 65536);
+            libc::mallopt(libc::M_MMAP_THRESHOLD, GIVEN_BACK);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, 8 * GIVEN_BACK);
+        }
+    }
+}
+
 /// Joins ranges that touch each other but for a gap.
 fn runs(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_by_key(|range| range.start);

@@ -52,10 +52,6 @@ impl Linear {
         Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
     }
 
-    pub fn weight(&self) -> &Matrix {
-        &self.weight
-    }
-
     /// How the weight is stored.
     pub fn format(&self) -> WeightFormat {
         match &self.weight {

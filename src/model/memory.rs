@@ -13,8 +13,13 @@ use sysinfo::System;
 /// Refuses a checkpoint whose weights, in the precision asked for, are larger than the memory that is free. Only for
 /// the CPU: a graphics card has memory of its own.
 pub fn check(catalogue: &Catalogue, options: &LoadOptions) -> Result<()> {
-    let needed = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).fold(0, u64::saturating_add);
+    let needed = bytes(catalogue, options);
     check_bytes(&catalogue.path, "the weights", needed, "take fewer bits (--quantize 4) or a smaller model")
+}
+
+/// Bytes of a checkpoint's weights in the precision asked for.
+pub fn bytes(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
+    catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).fold(0, u64::saturating_add)
 }
 
 /// The same where tensors are held one at a time, behind `pending` bytes at most of others.

@@ -218,21 +218,7 @@ impl Transformer {
         let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype };
         model.norm.cast(dtype)?;
         model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
-        #[cfg(target_os = "linux")]
-        model.use_huge_pages();
         Ok(model)
-    }
-
-    /// Asks for huge pages where the weights lie. Products stream them once a step, and looking up small pages would
-    /// take a fifth of the time.
-    #[cfg(target_os = "linux")]
-    fn use_huge_pages(&mut self) {
-        let layers = self.layers.iter_mut().flat_map(Block::linears);
-        let mut linears: Vec<&Linear> = layers.map(|linear| &*linear).collect();
-        linears.push(&self.lm_head);
-        let arrays = linears.into_iter().flat_map(|linear| linear.weight().arrays());
-        let dense = arrays.filter_map(|array| array.try_as_slice::<f32>().ok());
-        crate::blas::pages::use_huge_pages(dense);
     }
 
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.

@@ -90,6 +90,11 @@ impl Weights {
         super::memory::check(&self.catalogue, &self.options)
     }
 
+    /// Bytes of all tensors in the precision asked for.
+    pub fn bytes(&self) -> u64 {
+        super::memory::bytes(&self.catalogue, &self.options)
+    }
+
     /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
     pub fn check_memory_one_by_one(&self, pending: usize) -> Result<()> {
         super::memory::check_one_by_one(&self.catalogue, &self.options, pending as u64)
