@@ -198,8 +198,8 @@ mod tests {
             let mut largest = [0.0; 3];
             largest_per_control(&estimates, &weights, &mut largest);
             let scale = (7.0 / denominator.sample(&mut rng)).sqrt();
-            for arm in 0..3 {
-                assert!((found[arm][draw] - largest[arm] * scale).abs() < 1e-12);
+            for (column, t) in found.iter().zip(largest) {
+                assert!((column[draw] - t * scale).abs() < 1e-12);
             }
         }
     }
