@@ -4,7 +4,8 @@
 mod results_folder;
 
 use assert_cmd::Command;
-use results_folder::{FRESH, PROMPTS, finished, seconds};
+use results_folder::{FRESH, Folder, PROMPTS, finished, seconds};
+use ridgepoint::results::Design;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -283,4 +284,40 @@ fn drift_and_outliers_of_the_plain_runs_are_warned_of() {
     analyze(&[root.path().to_str().unwrap()]).assert().success();
     let checks = fs::read_to_string(root.path().join("sensitivity.csv")).unwrap();
     assert!(checks.contains("lookup,without-outliers,2,1.0,,"), "{checks}");
+}
+
+#[test]
+fn a_run_that_could_stop_at_any_time_is_decided_on_by_wider_bounds() {
+    let root = tempfile::tempdir().unwrap();
+    let folders = [Design::Blocks, Design::AnyTime].map(|design| {
+        let folder = root.path().join(format!("{design:?}"));
+        Folder { design, ..Folder::default() }.write(&folder);
+        folder.to_str().unwrap().to_string()
+    });
+    let [once, any_time] = folders.each_ref().map(|folder| json_lines(&[folder]).remove(0));
+    assert_eq!((&once["method"], &any_time["method"]), (&json!("max_t"), &json!("any_time")));
+    assert_eq!((&once["recommended"], &any_time["recommended"]), (&json!(2), &json!(2)));
+    let width = |decision: &Value| {
+        let confirmed = &decision["confirmed"];
+        confirmed["high"].as_f64().unwrap() - confirmed["low"].as_f64().unwrap()
+    };
+    assert!((1.3..3.0).contains(&(width(&any_time) / width(&once))), "{once} {any_time}");
+
+    // Stopped in the middle of the eighth block: seven count.
+    change_runs(Path::new(&folders[1]), |place, line| if place < 5 * 7 + 3 { kept(line) } else { String::new() });
+    let stopped = &json_lines(&[&folders[1]])[0];
+    assert_eq!((&stopped["prompts"], &stopped["recommended"]), (&json!(7), &Value::Null));
+    let warnings = stopped["warnings"].to_string();
+    assert!(warnings.contains("at least 10 are needed") && warnings.contains("left out p7"), "{warnings}");
+
+    // A race that has not looked yet says so, and contrasts need runs that did not stop by their own data.
+    Folder { design: Design::Race, ..Folder::default() }.write(&root.path().join("race"));
+    fs::write(root.path().join("race/looks.csv"), "look,blocks\n1,50\n").unwrap();
+    let warnings = says(&root.path().join("race"), &[], 0);
+    assert!(warnings.contains("lookup: the race has not reached its first look"), "{warnings}");
+    let warnings = says(Path::new(&folders[0]), &[&folders[1]], 0);
+    assert!(
+        warnings.contains("not contrasted, as a race or an any-time run stops where its own data say"),
+        "{warnings}"
+    );
 }

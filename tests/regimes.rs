@@ -20,7 +20,7 @@ fn folders() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     Folder { precision: "4bit", best: 2, ..Folder::default() }.write(&root.path().join("a"));
     Folder { precision: "8bit", best: 4, ..Folder::default() }.write(&root.path().join("b"));
-    Folder { precision: "4bit", best: 2, machine: "another" }.write(&root.path().join("c"));
+    Folder { precision: "4bit", best: 2, machine: "another", ..Folder::default() }.write(&root.path().join("c"));
     root
 }
 

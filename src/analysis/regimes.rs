@@ -5,12 +5,11 @@ use super::gather::Complete;
 use crate::results::{ContrastRow, Design, RegimeRow};
 use crate::stats::blocks::Blocks;
 use crate::stats::multiple::holm;
+use crate::stats::parallel::in_parallel;
 use crate::stats::regimes::{Options, contrast};
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Monte-Carlo draws of a contrast's test, and resamples of its intervals.
 const DRAWS: usize = 20_000;
@@ -44,7 +43,7 @@ pub fn regime_map(folders: &[PathBuf], allow_mixed: bool) -> Result<RegimeMap> {
     };
     let mut map = RegimeMap::default();
     let mut regimes = Vec::new();
-    for found in in_parallel(folders, read) {
+    for found in in_parallel(folders.iter().collect(), read) {
         let (measured, warnings) = found?;
         regimes.extend(measured);
         map.warnings.extend(warnings);
@@ -54,8 +53,8 @@ pub fn regime_map(folders: &[PathBuf], allow_mixed: bool) -> Result<RegimeMap> {
         (row.drafter, row.machine, row.target, row.precision, row.context, row.batch, row.folder)
     };
     regimes.sort_by_cached_key(place);
-    let pairs = pairs(&regimes);
-    for found in in_parallel(&pairs, |(a, b, factor)| contrasted(&regimes[*a], &regimes[*b], factor)) {
+    let contrasted = |(a, b, factor): (usize, usize, String)| contrasted(&regimes[a], &regimes[b], &factor);
+    for found in in_parallel(pairs(&regimes), contrasted) {
         match found {
             Ok(row) => map.contrasts.push(row),
             Err(reason) => map.warnings.push(format!("{reason:#}")),
@@ -65,26 +64,6 @@ pub fn regime_map(folders: &[PathBuf], allow_mixed: bool) -> Result<RegimeMap> {
     map.contrasts.iter_mut().zip(holm(&p)?).for_each(|(row, p_holm)| row.p_holm = p_holm);
     map.regimes = regimes.into_iter().map(|regime| regime.row).collect();
     Ok(map)
-}
-
-/// Applies a function to every item on all cores; the results keep the items' order.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Vec<Result<R>> {
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::with_capacity(items.len()));
-    let worker = || {
-        while let Some((place, item)) =
-            Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|i| Some((i, items.get(i)?)))
-        {
-            let result = work(item);
-            results.lock().expect("no worker panics while it holds the lock").push((place, result));
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(worker)));
-    });
-    let mut results = results.into_inner().expect("all workers have ended");
-    results.sort_by_key(|(place, _)| *place);
-    results.into_iter().map(|(_, result)| result).collect()
 }
 
 fn measured(folder: &str, derived: Derived) -> (Vec<Measured>, Vec<String>) {
@@ -298,12 +277,5 @@ mod tests {
     #[test]
     fn the_same_regime_twice_is_a_contrast_of_folders() {
         assert_eq!(pairs(&[regime("d", "m", "4bit", 64), regime("d", "m", "4bit", 64)]), [pair(0, 1, "folder")]);
-    }
-
-    #[test]
-    fn results_keep_the_order_of_the_items() {
-        let items: Vec<u64> = (0..100).collect();
-        let doubled = in_parallel(&items, |item| Ok(2 * item)).into_iter().map(Result::unwrap);
-        assert_eq!(doubled.collect::<Vec<_>>(), (0..100).map(|item| 2 * item).collect::<Vec<_>>());
     }
 }

@@ -147,11 +147,14 @@ impl Args {
     }
 }
 
-/// The first Ctrl-C asks to stop after the run that is being timed; a second one ends the program at once.
+/// The first Ctrl-C asks to stop after the run that is being timed; another one, a second later or more, ends the program at
+/// once. Shells and `timeout` may send one interrupt twice.
 fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
     let stop = Arc::clone(stop);
+    let mut first: Option<Instant> = None;
     ctrlc::set_handler(move || {
-        if stop.swap(true, Ordering::Relaxed) {
+        stop.store(true, Ordering::Relaxed);
+        if first.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(1) {
             std::process::exit(130);
         }
     })

@@ -7,10 +7,13 @@ use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::error::{Result, check_between, check_confidence, check_length, check_positive};
 use super::paired::students_t;
+use super::parallel::{in_parallel, parts};
 use super::summary::{mean_of, quantile_of_sorted};
 
 /// Resamples that a published interval should use.
 pub const RESAMPLES: usize = 10_000;
+/// Resamples that one thread draws from one stream.
+const PART: usize = 2_500;
 /// Below this number of prompts no interval is given.
 pub const FEWEST_PROMPTS: usize = 3;
 
@@ -68,13 +71,17 @@ pub fn speedup(seconds_plain: &[f64], seconds_arm: &[f64], options: &Options) ->
 ///
 /// `statistic` is given prompt indices, with repetition, and must be finite. With fewer than [`FEWEST_PROMPTS`]
 /// prompts, or when every resample gives the same value, the estimate comes without an interval and says why.
-pub fn bca(prompts: usize, statistic: impl Fn(&[usize]) -> f64, options: &Options) -> Result<Estimate> {
+pub fn bca(prompts: usize, statistic: impl Fn(&[usize]) -> f64 + Sync, options: &Options) -> Result<Estimate> {
     let mut estimates = bca_many(prompts, |chosen| vec![statistic(chosen)], options)?;
     Ok(estimates.remove(0))
 }
 
 /// BCa intervals of several statistics from the same resamples.
-pub fn bca_many(prompts: usize, statistics: impl Fn(&[usize]) -> Vec<f64>, options: &Options) -> Result<Vec<Estimate>> {
+pub fn bca_many(
+    prompts: usize,
+    statistics: impl Fn(&[usize]) -> Vec<f64> + Sync,
+    options: &Options,
+) -> Result<Vec<Estimate>> {
     check_confidence(options.confidence)?;
     check_between("resamples", options.resamples as f64, 0.0, f64::INFINITY, "at least 1")?;
     let all: Vec<usize> = (0..prompts).collect();
@@ -85,24 +92,28 @@ pub fn bca_many(prompts: usize, statistics: impl Fn(&[usize]) -> Vec<f64>, optio
     }
     let all_but = |out: usize| all.iter().copied().filter(|&prompt| prompt != out).collect::<Vec<_>>();
     let leave_one_out = columns((0..prompts).map(|out| statistics(&all_but(out))).collect());
-    let mut resamples = Resamples::new(prompts, options.seed);
-    let replicates = columns((0..options.resamples).map(|_| statistics(resamples.draw())).collect());
+    let one_part = |(stream, count): (u64, usize)| -> Vec<Vec<f64>> {
+        let mut resamples = Resamples::of_stream(prompts, options.seed, stream);
+        (0..count).map(|_| statistics(resamples.draw())).collect()
+    };
+    let drawn = in_parallel(parts(options.resamples, PART), one_part);
+    let replicates = columns(drawn.into_iter().flatten().collect());
     let tail = expanded_tail(options.confidence, prompts);
-    let pieces = measured.into_iter().zip(replicates).zip(leave_one_out);
-    Ok(pieces
-        .map(|((value, mut replicates), leave_one_out)| {
-            match bca_interval(value, &mut replicates, &leave_one_out, tail) {
-                Some((low, high)) => Estimate {
-                    value,
-                    low: Some(low),
-                    high: Some(high),
-                    confidence: options.confidence,
-                    caveat: (prompts < 20).then(|| format!("{prompts} prompts: the interval is approximate")),
-                },
-                None => Estimate::without_interval(value, options, "every resample agrees: no spread to estimate"),
-            }
-        })
-        .collect())
+    let pieces: Vec<_> = measured.into_iter().zip(replicates).zip(leave_one_out).collect();
+    let one = |((value, mut replicates), leave_one_out): ((f64, Vec<f64>), Vec<f64>)| {
+        let Some((low, high)) = bca_interval(value, &mut replicates, &leave_one_out, tail) else {
+            return Estimate::without_interval(value, options, "every resample agrees: no spread to estimate");
+        };
+        Estimate {
+            value,
+            low: Some(low),
+            high: Some(high),
+            confidence: options.confidence,
+            caveat: (prompts < 20).then(|| format!("{prompts} prompts: the interval is approximate")),
+        }
+    };
+    // Threads pay where there is much to sort.
+    Ok(if options.resamples > PART { in_parallel(pieces, one) } else { pieces.into_iter().map(one).collect() })
 }
 
 /// Rows turned into columns; no rows give no columns.
@@ -176,7 +187,14 @@ pub struct Resamples {
 
 impl Resamples {
     pub fn new(prompts: usize, seed: u64) -> Self {
-        Resamples { rng: ChaCha8Rng::seed_from_u64(seed), indices: vec![0; prompts] }
+        Resamples::of_stream(prompts, seed, 0)
+    }
+
+    /// One of many independent sequences of the same seed.
+    fn of_stream(prompts: usize, seed: u64, stream: u64) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(stream);
+        Resamples { rng, indices: vec![0; prompts] }
     }
 
     /// The next resample: as many indices as there are prompts.

@@ -190,9 +190,10 @@ fn versus_plain(input: &Input, blocks: &Blocks, method: Method) -> Result<Vec<Ve
     let p_values = arms.iter().map(|&arm| p_of_difference(&plain_costs, &blocks.arm(arm), input, method));
     let adjusted = holm(&p_values.collect::<Result<Vec<_>>>()?)?;
     let options = bootstrap::Options { confidence: input.confidence, resamples: input.resamples, seed: input.seed };
+    let sums = Sums::of(input);
     let speedups = match method {
         Method::AnyTime => anytime_speedups(blocks, plain, &arms, input.confidence),
-        _ => bootstrap::bca_many(blocks.prompts(), |chosen| speedups_over(input, plain, &arms, chosen), &options)?,
+        _ => bootstrap::bca_many(blocks.prompts(), |chosen| sums.speedups(plain, &arms, chosen), &options)?,
     };
     let rows = arms.iter().zip(adjusted).zip(speedups);
     Ok(rows
@@ -245,19 +246,31 @@ pub fn anytime_speedup(seconds_plain: &[f64], seconds_arm: &[f64], confidence: f
     Ok(anytime_speedups(&Blocks::from_seconds(&rows)?, 0, &[1], confidence).remove(0))
 }
 
-/// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
-fn speedups_over(input: &Input, plain: usize, arms: &[usize], chosen: &[usize]) -> Vec<f64> {
-    let mut totals = vec![(0.0, 0.0); input.draft_lengths.len()];
-    for &prompt in chosen {
-        for ((seconds, tokens), (second, token)) in
-            totals.iter_mut().zip(input.seconds[prompt].iter().zip(&input.tokens[prompt]))
-        {
-            *seconds += second;
-            *tokens += *token as f64;
-        }
+/// Seconds and tokens of every prompt side by side, ready to be summed: `[prompt][seconds of all arms, tokens of all arms]`.
+struct Sums {
+    rows: Vec<f64>,
+    arms: usize,
+}
+
+impl Sums {
+    fn of(input: &Input) -> Self {
+        let row = |(seconds, tokens): (&Vec<f64>, &Vec<u64>)| {
+            seconds.iter().copied().chain(tokens.iter().map(|&count| count as f64)).collect::<Vec<_>>()
+        };
+        Sums { rows: input.seconds.iter().zip(&input.tokens).flat_map(row).collect(), arms: input.draft_lengths.len() }
     }
-    let cost = |arm: usize| totals[arm].0 / totals[arm].1;
-    arms.iter().map(|&arm| cost(plain) / cost(arm)).collect()
+
+    /// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
+    fn speedups(&self, plain: usize, arms: &[usize], chosen: &[usize]) -> Vec<f64> {
+        let width = 2 * self.arms;
+        let mut totals = vec![0.0; width];
+        for &prompt in chosen {
+            let row = &self.rows[prompt * width..(prompt + 1) * width];
+            totals.iter_mut().zip(row).for_each(|(total, value)| *total += value);
+        }
+        let cost = |arm: usize| totals[arm] / totals[self.arms + arm];
+        arms.iter().map(|&arm| cost(plain) / cost(arm)).collect()
+    }
 }
 
 /// Prompts after which a length would be within the margin and faster than plain decoding, each with a chance of 80 %, from

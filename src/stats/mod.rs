@@ -19,6 +19,7 @@ pub mod max_t;
 pub mod mcs;
 pub mod multiple;
 pub mod paired;
+pub mod parallel;
 pub mod power;
 pub mod regimes;
 pub mod selection;

@@ -6,6 +6,7 @@ use super::anytime;
 use super::blocks::{Blocks, covariance};
 use super::error::{Result, StatsError, check_confidence};
 use super::max_t::{NO_SPREAD, difference_variance, largest_per_control, max_t_draws, upper_quantile};
+use super::parallel::in_parallel;
 use super::sign_flip::{Signs, t_of_normalised_sum};
 
 /// From this number of prompts on, [`Method::for_prompts`] trusts the multivariate t.
@@ -107,14 +108,14 @@ fn by_max_t(
 ) -> (Vec<f64>, Vec<f64>) {
     let freedom = (blocks.prompts() - 1) as f64;
     let maxima = max_t_draws(residual_covariance, blocks.arms(), freedom, draws, seed);
-    maxima
-        .into_iter()
-        .zip(largest_t(blocks))
-        .map(|(mut draws, observed)| {
-            let as_large = draws.iter().filter(|&&t| t >= observed).count();
-            (upper_quantile(&mut draws, confidence), (as_large + 1) as f64 / (draws.len() + 1) as f64)
-        })
-        .unzip()
+    let arms: Vec<(Vec<f64>, f64)> = maxima.into_iter().zip(largest_t(blocks)).collect();
+    let one = |(mut draws, observed): (Vec<f64>, f64)| {
+        let as_large = draws.iter().filter(|t| **t >= observed).count();
+        (upper_quantile(&mut draws, confidence), (as_large + 1) as f64 / (draws.len() + 1) as f64)
+    };
+    // Threads pay where the draws are many.
+    let found = if draws > 20_000 { in_parallel(arms, one) } else { arms.into_iter().map(one).collect() };
+    found.into_iter().unzip()
 }
 
 /// Critical values and p-values that hold at every number of prompts.

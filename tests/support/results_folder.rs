@@ -1,7 +1,7 @@
 //! Results folders as a finished job leaves them, but for the derived files; made up, with a known truth.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use ridgepoint::results::{Control, CostRow, Identity, Mode, PromptRow, ResultsDir, Role, RunRow, TraceRow};
+use ridgepoint::results::{Control, CostRow, Design, Identity, Mode, PromptRow, ResultsDir, Role, RunRow, TraceRow};
 use ridgepoint::scenario::{Scenario, load};
 use serde_json::json;
 use std::path::Path;
@@ -16,11 +16,12 @@ pub struct Folder {
     pub precision: &'static str,
     /// The best length of `lookup`, which takes 20 % less time than plain decoding; the other of 2 and 4 takes 10 % less.
     pub best: u64,
+    pub design: Design,
 }
 
 impl Default for Folder {
     fn default() -> Self {
-        Folder { machine: "made-up", precision: "float32", best: 2 }
+        Folder { machine: "made-up", precision: "float32", best: 2, design: Design::Blocks }
     }
 }
 
@@ -97,7 +98,7 @@ impl Folder {
     /// Writes the raw files.
     pub fn write(&self, folder: &Path) {
         let (machine, best) = (self.machine.to_string(), self.best);
-        let identity = Identity { scenario: "quickstart".into(), machine, ..Identity::default() };
+        let identity = Identity { scenario: "quickstart".into(), machine, design: self.design, ..Identity::default() };
         let ceilings = json!({ "bandwidth_bytes_per_s": 12e9, "matrix_flops_per_s": 1e11 });
         let mut results = ResultsDir::open(folder, &identity, &scenario()).unwrap();
         results.begin_launch(json!({ "ceilings": ceilings })).unwrap();
