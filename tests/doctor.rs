@@ -15,6 +15,10 @@ fn the_report_is_complete_and_names_what_to_run() {
     assert_eq!(environment["device"], "cpu");
     assert!(environment["machine"].as_str().unwrap().contains("-cpu-"));
     assert!(report["copy_bandwidth"]["best_gb_s"].as_f64().unwrap() > 0.0);
+    if cfg!(target_os = "linux") {
+        let rate = |name: &str| report["reading"][name].as_f64().unwrap();
+        assert!(rate("plain_gb_s") > 0.0 && rate("products_gb_s") > 0.0);
+    }
     assert!(report["models"].is_array());
     for finding in report["findings"].as_array().unwrap() {
         assert!(!finding["problem"].as_str().unwrap().is_empty() && !finding["fix"].as_str().unwrap().is_empty());

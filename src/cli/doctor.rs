@@ -58,6 +58,12 @@ fn print(report: &Report) {
     let copy = &found.copy_bandwidth;
     let side_by_side = if copy.streams == 1 { String::new() } else { format!(", {} side by side", copy.streams) };
     line("copy", &format!("{:.1} GB/s read + write{side_by_side}", copy.best_gb_s));
+    #[cfg(target_os = "linux")]
+    if let Some(reading) = found.reading {
+        let share = 100.0 * reading.products_gb_s / reading.plain_gb_s;
+        let (plain, products) = (reading.plain_gb_s, reading.products_gb_s);
+        line("read", &format!("{plain:.1} GB/s, of which products of one row reach {products:.1} ({share:.0} %)"));
+    }
     line("ridgepoint", &format!("{} ({}{commit})", environment.ridgepoint_version, environment.build_profile));
     let mut title = "models";
     for model in &report.models {

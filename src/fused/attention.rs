@@ -175,7 +175,9 @@ impl Call<'_> {
     unsafe fn attend(&self, batch: usize, head: usize, first: usize) {
         let size = self.head_dim;
         let tokens = first..self.width.min(first + BLOCK);
-        let (rows, seen) = (self.group * tokens.len(), self.held + tokens.end);
+        // Without a mask nobody sees beyond the block's last token.
+        let seen = self.held + if self.mask.is_some() { self.width } else { tokens.end };
+        let rows = self.group * tokens.len();
         SCRATCH.with_borrow_mut(|scratch| unsafe {
             scratch.resize((rows * (2 * size + seen)).max(scratch.len()), 0.0);
             let (queries, rest) = scratch.split_at_mut(rows * size);

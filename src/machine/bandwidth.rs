@@ -1,5 +1,13 @@
 //! How fast the processor reads memory: the ceiling of a product whose weights are read once.
 
+#[cfg(target_os = "linux")]
+use anyhow::Result;
+#[cfg(target_os = "linux")]
+use mlx_rs::{
+    Dtype,
+    ops::{matmul, ones_dtype},
+    transforms::eval,
+};
 use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,6 +38,33 @@ pub fn streaming_read_gb_s(threads: usize, seconds: f64) -> f64 {
     }
     let bytes: usize = parts.iter().map(|part| size_of_val(part.as_slice())).sum();
     bytes as f64 / fastest.as_secs_f64() / 1e9
+}
+
+/// The best rate at which MLX's float32 products of one row read their weights, in 10^9 bytes a second: 512 MiB of
+/// matrices of a small model's size, one after the other in one evaluation, for about `budget` and at least three times.
+#[cfg(target_os = "linux")]
+pub fn products_gb_s(budget: Duration) -> Result<f64> {
+    const OUTPUTS: i32 = 3072;
+    const INPUTS: i32 = 576;
+    let matrix_bytes = size_of::<f32>() * (OUTPUTS * INPUTS) as usize;
+    let count = BYTES / matrix_bytes;
+    // In huge pages, as a model's weights are.
+    let _heap = crate::blas::pages::LoadingHeap::grow(BYTES);
+    let one = || ones_dtype(&[OUTPUTS, INPUTS], Dtype::Float32);
+    let weights = (0..count).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
+    eval(&weights)?;
+    let row = ones_dtype(&[1, INPUTS], Dtype::Float32)?;
+    eval([&row])?;
+    let start = Instant::now();
+    let (mut fastest, mut passes) = (Duration::MAX, 0);
+    while passes < PASSES || start.elapsed() < budget {
+        let products = weights.iter().map(|weight| matmul(&row, weight.t())).collect::<Result<Vec<_>, _>>()?;
+        let pass = Instant::now();
+        eval(&products)?;
+        fastest = fastest.min(pass.elapsed());
+        passes += 1;
+    }
+    Ok((count * matrix_bytes) as f64 / fastest.as_secs_f64() / 1e9)
 }
 
 /// Time in which one thread a part reads them all.

@@ -20,8 +20,21 @@ pub struct Examination {
     pub memory_available_bytes: u64,
     /// How fast MLX copies on this device.
     pub copy_bandwidth: CopyBandwidth,
+    /// How fast memory is read, and what products reach of it; null where a GPU computes.
+    #[cfg(target_os = "linux")]
+    pub reading: Option<Reading>,
     /// What should be mended, the most important first.
     pub findings: Vec<Finding>,
+}
+
+/// Reading memory with all threads of the products, in 10^9 bytes a second.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Reading {
+    /// A plain streaming read.
+    pub plain_gb_s: f64,
+    /// Weights that products of one row read.
+    pub products_gb_s: f64,
 }
 
 /// Something that should be mended.
@@ -48,14 +61,25 @@ pub fn examine(choice: Option<DeviceKind>, machine: Option<&str>, budget: Durati
     let environment = Environment::detect(device, machine)?;
     let copy_bandwidth = ceilings::copy_bandwidth(device, environment.device_memory_bytes, budget)
         .with_context(|| format!("MLX cannot copy on the {device}"))?;
+    #[cfg(target_os = "linux")]
+    let reading = (device == DeviceKind::Cpu).then(|| reading(budget / 2)).transpose()?;
     let has_nvidia = Path::new("/proc/driver/nvidia/version").exists();
     Ok(Examination {
         mlx_library: mlx_library(),
         memory_available_bytes: super::environment::memory_available()?,
         copy_bandwidth,
+        #[cfg(target_os = "linux")]
+        reading,
         findings: findings(&environment, has_nvidia),
         environment,
     })
+}
+
+#[cfg(target_os = "linux")]
+fn reading(budget: Duration) -> Result<Reading> {
+    let threads = crate::blas::describe().threads;
+    let plain_gb_s = super::bandwidth::streaming_read_gb_s(threads, budget.as_secs_f64());
+    Ok(Reading { plain_gb_s, products_gb_s: super::bandwidth::products_gb_s(budget)? })
 }
 
 /// A small product with a known result.

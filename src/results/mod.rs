@@ -13,7 +13,7 @@ mod wire;
 
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Stamp, mixed};
-pub use rows::{Control, CostRow, DraftTokenRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, write};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
@@ -30,7 +30,6 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<PromptRow>(),
         entry::<CostRow>(),
         entry::<TraceRow>(),
-        entry::<DraftTokenRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<PredictionRow>(),

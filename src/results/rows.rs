@@ -105,22 +105,6 @@ pub struct TraceRow {
     pub matched: u64,
 }
 
-/// `draft_tokens.csv`: one proposed token of the trace.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct DraftTokenRow {
-    pub prompt: String,
-    pub drafter: String,
-    /// Output tokens committed before the draft, from 0.
-    pub position: u64,
-    /// Place in the draft, from 1.
-    pub draft_position: u64,
-    pub token: u32,
-    /// The drafter's own probability of the token; empty if it has none.
-    pub confidence: Option<f64>,
-    /// The chance that the target accepts it given that it is reached, min(1, p/q); empty when decoding is greedy.
-    pub accept_probability: Option<f64>,
-}
-
 /// `runs.csv`: one timed run of one arm on one prompt.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct RunRow {
@@ -204,16 +188,6 @@ impl Raw for TraceRow {
     type Key = (String, String, u64);
     fn key(&self) -> Self::Key {
         (self.prompt.clone(), self.drafter.clone(), self.position)
-    }
-}
-
-impl Wire for DraftTokenRow {
-    const FILE: &'static str = "draft_tokens.csv";
-}
-impl Raw for DraftTokenRow {
-    type Key = (String, String, u64, u64);
-    fn key(&self) -> Self::Key {
-        (self.prompt.clone(), self.drafter.clone(), self.position, self.draft_position)
     }
 }
 
