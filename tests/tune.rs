@@ -48,6 +48,7 @@ fn tune_writes_every_file_and_a_second_call_only_analyses() {
         "predictions.csv",
         "prompts.csv",
         "runs.csv",
+        "sensitivity.csv",
         "trace.csv",
     ];
     assert_eq!(names, expected);
