@@ -8,7 +8,7 @@
 #[cfg(all(feature = "mlx", target_os = "linux"))]
 mod bench {
     use ridgepoint::blas::{self, Choice};
-    use ridgepoint::machine::bandwidth::streaming_read_gb_s;
+    use ridgepoint::machine::bandwidth::{BEYOND_CACHES, streaming_read_gb_s};
     use std::thread::sleep;
     use std::time::{Duration, Instant};
 
@@ -24,7 +24,7 @@ mod bench {
 
     pub fn run(rounds: usize) {
         let description = blas::describe();
-        let read = streaming_read_gb_s(description.threads, 2.0);
+        let read = streaming_read_gb_s(BEYOND_CACHES, description.threads, 2.0);
         println!("{description:?}");
         println!("reading memory with {} threads: {read:.1} GB/s", description.threads);
         println!("{:22} {:>5} {:>10} {:>10} {:>8} {:>8}", "weights", "rows", "ours GB/s", "of read", "system", "ratio");

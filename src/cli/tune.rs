@@ -123,6 +123,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         target: &target,
         drafters,
         prompts,
+        device: kind,
         ceilings,
         results,
         design,

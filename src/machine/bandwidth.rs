@@ -12,16 +12,16 @@ use std::hint::black_box;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that all threads together read in a pass: well above the last-level cache of current processors.
-const BYTES: usize = 512 << 20;
+/// Bytes well above the last-level cache of most processors.
+pub const BEYOND_CACHES: usize = 512 << 20;
 /// Passes at least.
 const PASSES: usize = 3;
 
-/// The best rate at which `threads` threads read 512 MiB of memory front to back, each its own part, in 10^9 bytes a
-/// second. Reads for about `seconds`, at least three times. On Linux the memory is in huge pages where the kernel has
+/// The best rate at which `threads` threads together read the same `bytes` front to back, each its own part, in 10^9
+/// bytes a second. Fewer than [`BEYOND_CACHES`] may come out of a cache. Reads for about `seconds`, at least three times. On Linux the memory is in huge pages where the kernel has
 /// them, as a model's weights are.
-pub fn streaming_read_gb_s(threads: usize, seconds: f64) -> f64 {
-    let words = BYTES / size_of::<u64>() / threads.max(1);
+pub fn streaming_read_gb_s(bytes: usize, threads: usize, seconds: f64) -> f64 {
+    let words = bytes / size_of::<u64>() / threads.max(1);
     // Each part is written by a thread of its own, so that a system with several memories spreads them.
     let parts: Vec<Vec<u64>> = thread::scope(|scope| {
         let writers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(move || (0..words as u64).collect())).collect();
@@ -47,9 +47,9 @@ pub fn products_gb_s(budget: Duration) -> Result<f64> {
     const OUTPUTS: i32 = 3072;
     const INPUTS: i32 = 576;
     let matrix_bytes = size_of::<f32>() * (OUTPUTS * INPUTS) as usize;
-    let count = BYTES / matrix_bytes;
+    let count = BEYOND_CACHES / matrix_bytes;
     // In huge pages, as a model's weights are.
-    let _heap = crate::blas::pages::LoadingHeap::grow(BYTES);
+    let _heap = crate::blas::pages::LoadingHeap::grow(BEYOND_CACHES);
     let one = || ones_dtype(&[OUTPUTS, INPUTS], Dtype::Float32);
     let weights = (0..count).map(|_| one()).collect::<Result<Vec<_>, _>>()?;
     eval(&weights)?;
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn reads_at_a_finite_rate() {
-        let rate = streaming_read_gb_s(2, 0.0);
+        let rate = streaming_read_gb_s(1 << 20, 2, 0.0);
         assert!(rate > 0.0 && rate.is_finite(), "{rate}");
     }
 

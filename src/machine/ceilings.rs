@@ -1,6 +1,7 @@
 //! Measured ceilings of the chosen device: how many bytes and how many floating-point operations a second MLX gets
 //! out of it. They bound every time that is measured later.
 
+use super::bandwidth::BEYOND_CACHES;
 use super::device::DeviceKind;
 use anyhow::Result;
 use mlx_rs::{Array, Device, Dtype, Stream, ops, random, transforms, with_stream};
@@ -37,11 +38,23 @@ const READ_SECONDS: f64 = 0.5;
 pub fn best_bandwidth(kind: DeviceKind, copy: &CopyBandwidth) -> f64 {
     match kind {
         DeviceKind::Cpu => {
-            let threads = std::thread::available_parallelism().map_or(1, usize::from);
-            copy.best_gb_s.max(super::bandwidth::streaming_read_gb_s(threads, READ_SECONDS))
+            copy.best_gb_s.max(super::bandwidth::streaming_read_gb_s(BEYOND_CACHES, threads(), READ_SECONDS))
         }
         DeviceKind::Gpu => copy.best_gb_s,
     }
+}
+
+/// What bounds the rate at which a forward reads the same `bytes` again and again, in 10^9 bytes a second: on a CPU a
+/// small model may stay in a cache. 0 on a GPU, where a copy's rate is the bound.
+pub fn reread_gb_s(kind: DeviceKind, bytes: usize) -> f64 {
+    match kind {
+        DeviceKind::Cpu => super::bandwidth::streaming_read_gb_s(bytes, threads(), READ_SECONDS / 2.0),
+        DeviceKind::Gpu => 0.0,
+    }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Rate of a large square matrix product.

@@ -78,7 +78,8 @@ pub fn examine(choice: Option<DeviceKind>, machine: Option<&str>, budget: Durati
 #[cfg(target_os = "linux")]
 fn reading(budget: Duration) -> Result<Reading> {
     let threads = crate::blas::describe().threads;
-    let plain_gb_s = super::bandwidth::streaming_read_gb_s(threads, budget.as_secs_f64());
+    let plain_gb_s =
+        super::bandwidth::streaming_read_gb_s(super::bandwidth::BEYOND_CACHES, threads, budget.as_secs_f64());
     Ok(Reading { plain_gb_s, products_gb_s: super::bandwidth::products_gb_s(budget)? })
 }
 

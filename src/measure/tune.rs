@@ -6,6 +6,9 @@ use super::runs::{Drafters, run_arm};
 use crate::analysis::{Arm, Derived, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
+use crate::machine::bandwidth::BEYOND_CACHES;
+use crate::machine::ceilings::reread_gb_s;
+use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
 use crate::results::{CostRow, Design, Mode, PromptRow, ResultsDir, Role, Table, TraceRow};
 use crate::roofline::{Ceilings, Forward, ModelShape};
@@ -14,7 +17,7 @@ use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -51,6 +54,7 @@ pub struct Tuner<'a> {
     pub drafters: Drafters,
     /// Tuning prompts first, then those that confirm.
     pub prompts: Vec<TunePrompt>,
+    pub device: DeviceKind,
     pub ceilings: Ceilings,
     pub results: ResultsDir,
     /// When the draft lengths are compared: once on the promising ones, in a race of all, or at any time.
@@ -162,6 +166,11 @@ impl Tuner<'_> {
             (Role::Target, Mode::Sync) => timer.forward(row.width as usize),
         };
         let stop = Arc::clone(&self.stop);
+        let bandwidth = self.ceilings.bandwidth_bytes_per_s;
+        let mut limits: BTreeMap<u64, f64> = samples.iter().map(|row| (working_set(row), bandwidth)).collect();
+        for (bytes, limit) in &mut limits {
+            *limit = limit.max(1e9 * reread_gb_s(self.device, *bytes as usize));
+        }
         let mut order = 0;
         for pass in 0..PASSES {
             let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
@@ -178,7 +187,7 @@ impl Tuner<'_> {
             for row in samples {
                 check_not_stopped(&stop)?;
                 let seconds = time(&row)?;
-                let invalid = row.bytes as f64 / seconds > CEILING_TOLERANCE * self.ceilings.bandwidth_bytes_per_s;
+                let invalid = row.bytes as f64 / seconds > CEILING_TOLERANCE * limits[&working_set(&row)];
                 table.append(CostRow { order, time_ms: Some(1e3 * seconds), invalid, ..row })?;
                 order += 1;
                 progress.step();
@@ -258,6 +267,13 @@ impl Tuner<'_> {
         }
         Ok(())
     }
+}
+
+/// Bytes that a sample reads again and again: those of one forward, in whole sixteenths of what no cache holds.
+fn working_set(row: &CostRow) -> u64 {
+    const STEP: u64 = BEYOND_CACHES as u64 / 16;
+    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
+    (row.bytes / forwards).next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
 }
 
 /// Before the first block there is nothing to conclude from.
