@@ -2,7 +2,7 @@
 
 use super::host_op::{Output, View, add, parameters};
 use super::norm::scale;
-use super::vector::{LANES, Loop, exp, vectorised};
+use super::vector::{LANES, Loop, exp, total, vectorised};
 use crate::blas::{self, Product};
 use anyhow::Result;
 use mlx_rs::Array;
@@ -318,12 +318,5 @@ fn exponentials(values: &mut [f32], highest: f32) -> f32 {
         *value = exp(*value - highest);
         *lane += *value;
     }
-    let mut width = LANES / 2;
-    while width > 0 {
-        for lane in 0..width {
-            lanes[lane] += lanes[lane + width];
-        }
-        width /= 2;
-    }
-    lanes[0]
+    total(lanes)
 }

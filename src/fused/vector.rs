@@ -52,6 +52,12 @@ pub fn sum(values: &[f32], of: impl Fn(f32) -> f32) -> f32 {
     for (lane, value) in lanes.iter_mut().zip(rest) {
         *lane += of(*value);
     }
+    total(lanes)
+}
+
+/// The sum of the lanes, in a fixed tree.
+#[inline(always)]
+pub fn total(mut lanes: [f32; LANES]) -> f32 {
     let mut width = LANES / 2;
     while width > 0 {
         for lane in 0..width {
