@@ -84,7 +84,15 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let looks: Vec<LookRow> = read_raw(folder)?;
     let looks: Vec<usize> = looks.iter().map(|look| look.blocks as usize).collect();
     let timing = timing.as_ref();
-    let source = Source { stamp: &stamp, scenario: &scenario, costs: &costs, timing, runs: &runs, traced: &traced, looks: &looks };
+    let source = Source {
+        stamp: &stamp,
+        scenario: &scenario,
+        costs: &costs,
+        timing,
+        runs: &runs,
+        traced: &traced,
+        looks: &looks,
+    };
     let mut warnings = folder_warnings(&costs, &runs);
     let mixture = mixture.map(|difference| format!("mixed machines or versions: {difference}"));
     let mut choices = Vec::new();
@@ -192,8 +200,7 @@ impl Source<'_> {
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
     fn chosen(&self, drafter: &str, rules: &Rules) -> Result<std::result::Result<(Choice, Complete), String>> {
         if self.stamp.identity.design == Design::Race {
-            let entrants: Vec<u32> =
-                self.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
+            let entrants: Vec<u32> = self.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
             let race = race(self.runs, drafter, &entrants, self.looks, usize::MAX, rules)?;
             return Ok(match (race.choice(rules)?, race.last_seen()) {
                 (Some(choice), Some(complete)) => Ok((choice, complete.clone())),
