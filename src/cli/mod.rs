@@ -10,6 +10,8 @@ macro_rules! println {
 
 mod analyze;
 #[cfg(feature = "mlx")]
+mod baseline;
+#[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
 mod doctor;
@@ -59,6 +61,8 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
+    #[cfg(feature = "mlx")]
+    Baseline(baseline::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -80,6 +84,8 @@ pub fn run() -> Result<()> {
     match &cli.command {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

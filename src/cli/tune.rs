@@ -13,7 +13,6 @@ use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
 use crate::results::{Design, Identity, PromptRow, ResultsDir};
-use crate::roofline::Ceilings;
 use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -106,10 +105,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, time)?;
     screen.step();
     let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
-    let ceilings = Ceilings {
-        bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(kind, &copy),
-        matrix_flops_per_s: 1e9 * rate.best_gflop_s,
-    };
+    let ceilings = ceilings::ceilings(kind, &copy, &rate);
     screen.step();
     let mut launch = serde_json::to_value(&environment)?;
     launch["ceilings"] = serde_json::to_value(ceilings)?;

@@ -2,12 +2,14 @@
 //!
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
+mod baseline;
 mod opinions;
 mod regimes;
 mod sentence;
 pub mod stream;
 mod table;
 
+pub use baseline::{baseline_notes, hypothesis_table, scale};
 pub use opinions::{opinions, race};
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
