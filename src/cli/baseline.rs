@@ -6,6 +6,7 @@ use crate::experiment::{DEFAULT_TIME, EXPERIMENTS, Experiment, Lab, ModelAt, Sca
 use crate::machine::environment::Environment;
 use crate::machine::{ceilings, device};
 use crate::measure::Progress;
+use crate::model::timed::TimedModel;
 use crate::results::{Identity, Kind, ResultsDir};
 use crate::scenario::{self, Quantization, parse_budget};
 use anyhow::Result;
@@ -75,11 +76,14 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if args.dry_run {
         return Ok(());
     }
+    // Whatever can be wrong with the input is found before anything is measured.
+    let main = TimedModel::load(&scale.main.model, scale.main.dtype, scale.main.quantize)?;
     let folder = args.results.join(&environment.machine).join("baseline");
     let identity = Identity {
         scenario: "baseline".into(),
         machine: environment.machine.clone(),
         target: scale.main.to_string(),
+        weights_sha256: main.weights_sha256.clone(),
         mlx: format!("{}, {} {}", environment.mlx(), environment.blas.name, environment.blas.kernel).trim().to_owned(),
         kind: Kind::Baseline,
         ..Identity::default()
@@ -105,6 +109,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     results.begin_launch(launch)?;
     let share = time / chosen.len().max(1) as u32;
     let mut lab = Lab::new(&scale, kind, environment.machine.clone(), ceilings, &results, args.seed, &mut screen);
+    lab.hold(main);
     for experiment in chosen {
         lab.run(experiment, share)?;
     }

@@ -252,3 +252,68 @@ fn point(rows: &[&SampleRow], ceilings: &Ceilings) -> Result<PointRow> {
         peak_bytes: rows.iter().filter_map(|row| row.peak_bytes).max(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(subject: &str, pass: u64, time_ms: f64) -> SampleRow {
+        SampleRow { subject: subject.into(), pass, time_ms: Some(time_ms), bytes: 1000, ..SampleRow::default() }
+    }
+
+    fn quantity_of(samples: &[SampleRow]) -> Option<Quantity> {
+        let scale = Scale::auto(false, 1 << 30, super::super::DEFAULT_TIME);
+        let ceilings = Ceilings { bandwidth_bytes_per_s: 1e9, read_bytes_per_s: None, matrix_flops_per_s: 1e12 };
+        let evidence = Evidence { samples, ceilings, scale: &scale };
+        evidence.quantity(|pass| Some(pass.ms("slow")? / pass.ms("fast")?)).unwrap()
+    }
+
+    /// Both cases drift alike: the ratio inside a pass does not. Six passes are the fewest whose extremes cover a median
+    /// with 95 % (1 - 2/2^6 = 0.969).
+    #[test]
+    fn a_ratio_is_taken_inside_each_pass() {
+        let drifting = |passes: u64| -> Vec<SampleRow> {
+            let speed = |pass: u64| (1 + pass) as f64;
+            let both = |pass| [sample("slow", pass, 3.0 * speed(pass)), sample("fast", pass, speed(pass))];
+            (0..passes).flat_map(both).collect()
+        };
+        let six = quantity_of(&drifting(6)).unwrap();
+        assert_eq!((six.value, six.low, six.high, six.passes), (3.0, Some(3.0), Some(3.0), 6));
+        let five = quantity_of(&drifting(5)).unwrap();
+        assert_eq!((five.value, five.low), (3.0, None));
+        // What is invalid counts nowhere: that pass has no ratio.
+        let mut samples = drifting(6);
+        samples[0].invalid = true;
+        assert_eq!(quantity_of(&samples).unwrap().passes, 5);
+        samples.iter_mut().for_each(|row| row.invalid = true);
+        assert_eq!(quantity_of(&samples), None);
+    }
+
+    #[test]
+    fn a_verdict_needs_the_whole_interval() {
+        let quantity = |low: f64, high: f64| {
+            Some(Quantity { value: (low + high) / 2.0, low: Some(low), high: Some(high), passes: 9 })
+        };
+        let at_least = |low, high| Statement::at_least("", "", quantity(low, high), 2.0).verdict();
+        assert_eq!([at_least(2.0, 3.0), at_least(1.0, 3.0), at_least(1.0, 1.9)], ["confirmed", "undecided", "refuted"]);
+        let at_most = |low, high| Statement::at_most("", "", quantity(low, high), 2.0).verdict();
+        assert_eq!([at_most(1.0, 2.0), at_most(1.0, 3.0), at_most(2.1, 3.0)], ["confirmed", "undecided", "refuted"]);
+        let between = |low, high| Statement::between("", "", quantity(low, high), 1.0, 2.0).verdict();
+        assert_eq!([between(1.2, 1.8), between(0.5, 1.5), between(2.5, 3.0)], ["confirmed", "undecided", "refuted"]);
+        assert_eq!(Statement::at_least("", "", None, 1.0).verdict(), "not run");
+        let few = Some(Quantity { value: 5.0, low: None, high: None, passes: 3 });
+        assert_eq!(Statement::at_least("", "", few, 1.0).verdict(), "undecided");
+    }
+
+    #[test]
+    fn a_point_summarises_its_valid_samples() {
+        let mut samples: Vec<SampleRow> = (0..7).map(|pass| sample("copy", pass, 2.0 + pass as f64)).collect();
+        samples.push(SampleRow { invalid: true, ..sample("copy", 7, 0.001) });
+        let ceilings = Ceilings { bandwidth_bytes_per_s: 1e6, read_bytes_per_s: None, matrix_flops_per_s: 1e12 };
+        let points = points(&samples, &ceilings).unwrap();
+        let [point] = &points[..] else { panic!("{points:?}") };
+        assert_eq!((point.samples, point.invalid, point.time_ms), (7, 1, Some(5.0)));
+        // 1000 bytes in 5 ms: 0.0002 GB/s, a fifth of the ceiling.
+        assert_eq!((point.bandwidth_gb_s, point.bandwidth_share), (Some(0.0002), Some(0.2)));
+    }
+}

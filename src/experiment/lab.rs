@@ -141,6 +141,11 @@ impl<'a> Lab<'a> {
         }
     }
 
+    /// Takes the main model, which is in memory already.
+    pub fn hold(&mut self, main: TimedModel) {
+        self.models.push((self.scale.main.clone(), Rc::new(main)));
+    }
+
     /// A model, loaded once an experiment; the main one stays.
     pub fn model(&mut self, at: &ModelAt) -> Result<Rc<TimedModel>> {
         if let Some((_, model)) = self.models.iter().find(|(held, _)| held == at) {
@@ -234,4 +239,95 @@ fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| 1024 * kib)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::operations::{evaluation_seconds, linears};
+    use super::*;
+    use crate::results::{Identity, Kind};
+    use mlx_rs::Dtype;
+    use mlx_rs::ops::ones_dtype;
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn stage(&mut self, _name: &str, _steps: u64) {}
+        fn step(&mut self) {}
+        fn note(&mut self, _text: &str) {}
+    }
+
+    const CEILINGS: Ceilings =
+        Ceilings { bandwidth_bytes_per_s: 200e9, read_bytes_per_s: None, matrix_flops_per_s: 1e13 };
+
+    /// Runs `measure` as an experiment in `folder` and gives all rows that are there then.
+    fn rows(folder: &std::path::Path, measure: fn(&mut Lab) -> Result<()>) -> Vec<SampleRow> {
+        crate::machine::device::select(Some(DeviceKind::Cpu)).unwrap();
+        let scale = Scale { passes: [3, 3], ..Scale::auto(false, 1 << 30, Duration::from_secs(1)) };
+        let identity = Identity { kind: Kind::Baseline, ..Identity::default() };
+        let mut results = ResultsDir::open(folder, &identity, &scale).unwrap();
+        results.begin_launch(serde_json::json!({})).unwrap();
+        let experiment = Experiment { id: 99, name: "test", question: "", measure, statements: |_| Ok(Vec::new()) };
+        let mut silent = Silent;
+        let mut lab = Lab::new(&scale, DeviceKind::Cpu, "m".into(), CEILINGS, &results, 1, &mut silent);
+        lab.run(&experiment, Duration::ZERO).unwrap();
+        drop(lab);
+        results.table_as::<SampleRow>(&experiment.file()).unwrap().rows().to_vec()
+    }
+
+    /// A product that nothing needs is not computed: its time cannot be what reading its weights takes.
+    #[test]
+    fn a_pruned_graph_is_marked_invalid() {
+        fn measure(lab: &mut Lab) -> Result<()> {
+            let layers = Rc::new(linears(1024, 1024, Dtype::Float32, None)?);
+            let x = ones_dtype(&[1, 1, 1024], Dtype::Float32)?;
+            let mut cases = Vec::new();
+            for (subject, pruned) in [("whole", false), ("pruned", true)] {
+                let bytes = layers.iter().map(|layer| layer.nbytes()).sum();
+                let row = SampleRow { bytes, ..lab.row(subject) };
+                let (layers, x) = (Rc::clone(&layers), x.clone());
+                let run = move || {
+                    evaluation_seconds(|| {
+                        let mut y = x.clone();
+                        for layer in layers.iter() {
+                            y = layer.forward(&y)?;
+                        }
+                        Ok(vec![if pruned { x.add(&x)? } else { y }])
+                    })
+                };
+                cases.push(Case { touched: Some(bytes), row, run: Box::new(run) });
+            }
+            lab.time(cases)
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let rows = rows(folder.path(), measure);
+        assert_eq!(rows.len(), 6);
+        for row in rows {
+            assert_eq!(row.invalid, row.subject == "pruned", "{row:?}");
+            assert!(row.peak_bytes.is_some_and(|peak| peak >= row.bytes), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn passes_are_complete_in_orders_of_their_own_and_nothing_is_measured_twice() {
+        fn measure(lab: &mut Lab) -> Result<()> {
+            let case = |name: usize| Case {
+                row: SampleRow { outputs: Some(name as u64), ..lab.row("sleep") },
+                touched: None,
+                run: Box::new(move || if name == 5 { anyhow::bail!("no\nmemory") } else { Ok(1e-3) }),
+            };
+            lab.time((0..6).map(case).collect())
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let first = rows(folder.path(), measure);
+        // Five cases of three passes; the sixth fails when it is warmed up, which is a row.
+        assert_eq!(first.len(), 16);
+        assert_eq!(first[0].error, "no memory");
+        let order = |pass: u64| -> Vec<Option<u64>> {
+            first.iter().filter(|row| row.pass == pass && row.time_ms.is_some()).map(|row| row.outputs).collect()
+        };
+        assert!((0..3).all(|pass| order(pass).len() == 5));
+        assert!(order(0) != order(1) || order(1) != order(2));
+        assert_eq!(rows(folder.path(), measure), first);
+    }
 }
