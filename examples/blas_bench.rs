@@ -1,6 +1,6 @@
 //! Few-row products with our BLAS and the system's, taken in turn, next to what a plain read of memory reaches.
 //!
-//!     cargo run --release --example blas_bench [ROUNDS]
+//!     cargo run --release --example blas_bench [ROUNDS] [ROWS]
 //!
 //! GB/s counts each weight once; the ratio is the median over the rounds of the system's time by ours. OpenBLAS's
 //! threads keep spinning for a while after a product, so each measurement waits until they sleep.
@@ -22,25 +22,38 @@ mod bench {
     const ROWS: [usize; 9] = [1, 2, 4, 8, 12, 16, 32, 64, 128];
     const SETTLE: Duration = Duration::from_millis(80);
 
-    pub fn run(rounds: usize) {
+    pub fn run(rounds: usize, rows: Option<Vec<usize>>) {
+        let all_rows = rows.unwrap_or(ROWS.to_vec());
         let description = blas::describe();
         let read = streaming_read_gb_s(BEYOND_CACHES, description.threads, 2.0);
         println!("{description:?}");
         println!("reading memory with {} threads: {read:.1} GB/s", description.threads);
-        println!("{:22} {:>5} {:>10} {:>10} {:>8} {:>8}", "weights", "rows", "ours GB/s", "of read", "system", "ratio");
+        println!(
+            "{:22} {:>5} {:>10} {:>8} {:>10} {:>8} {:>8} {:>8}",
+            "weights", "rows", "in groups", "of read", "in rows", "system", "groups/system", "rows/system"
+        );
         let most = SHAPES.map(|(_, columns, depth, count)| columns * depth * count).into_iter().max().unwrap_or(0);
         let weights = values(most);
         blas::pages::use_huge_pages([weights.as_slice()]);
         for (name, columns, depth, count) in SHAPES {
-            for rows in ROWS {
+            for &rows in &all_rows {
                 let job = Job { rows, columns, depth, count, a: values(rows * depth), weights: &weights };
-                let pairs: Vec<(f64, f64)> =
-                    (0..rounds).map(|_| (job.time(Choice::Ours), job.time(Choice::System))).collect();
-                let rate = |time: f64| (count * columns * depth * size_of::<f32>()) as f64 / time / 1e9;
-                let ours = rate(median(pairs.iter().map(|pair| pair.0)));
-                let system = rate(median(pairs.iter().map(|pair| pair.1)));
-                let ratio = median(pairs.iter().map(|(ours, system)| system / ours));
-                println!("{name:22} {rows:5} {ours:10.1} {:9.0}% {system:8.1} {ratio:8.2}", 100.0 * ours / read);
+                let times: Vec<[f64; 3]> =
+                    (0..rounds).map(|_| [job.grouped(), job.time(Choice::Ours), job.time(Choice::System)]).collect();
+                let rate = |side: usize| {
+                    let time = median(times.iter().map(|times| times[side]));
+                    (count * columns * depth * size_of::<f32>()) as f64 / time / 1e9
+                };
+                let gain = |side: usize| median(times.iter().map(|times| times[2] / times[side]));
+                println!(
+                    "{name:22} {rows:5} {:10.1} {:7.0}% {:10.1} {:8.1} {:8.2} {:8.2}",
+                    rate(0),
+                    100.0 * rate(0) / read,
+                    rate(1),
+                    rate(2),
+                    gain(0),
+                    gain(1)
+                );
             }
         }
     }
@@ -56,19 +69,35 @@ mod bench {
     }
 
     impl Job<'_> {
-        /// Seconds for all matrices.
+        /// Seconds for all matrices, taken to lie in groups.
+        fn grouped(&self) -> f64 {
+            let mut c = vec![0.0; self.rows * self.columns];
+            let sizes = [self.rows, self.columns, self.depth];
+            self.second(|matrix| blas::grouped::multiply(&self.a, matrix, &mut c, sizes))
+        }
+
+        /// Seconds for all matrices, which lie in rows.
         fn time(&self, choice: Choice) -> f64 {
             blas::configure(choice, None);
             let mut c = vec![0.0; self.rows * self.columns];
             let (m, n, k) = (self.rows as i32, self.columns as i32, self.depth as i32);
-            sleep(SETTLE);
-            let start = Instant::now();
-            for matrix in self.weights.chunks_exact(self.columns * self.depth).take(self.count) {
+            self.second(|matrix| {
                 let (a, b, c) = (self.a.as_ptr(), matrix.as_ptr(), c.as_mut_ptr());
                 // SAFETY: row-major, A as it is, B transposed; all three hold what the sizes say.
                 unsafe { blas::cblas::cblas_sgemm(101, 111, 112, m, n, k, 1.0, a, k, b, k, 0.0, c, n) };
-            }
-            start.elapsed().as_secs_f64()
+            })
+        }
+
+        /// Seconds of the second pass over all matrices: in the first one threads wake up and find their cores.
+        fn second(&self, mut multiply: impl FnMut(&[f32])) -> f64 {
+            sleep(SETTLE);
+            let mut pass = || {
+                let start = Instant::now();
+                self.weights.chunks_exact(self.columns * self.depth).take(self.count).for_each(&mut multiply);
+                start.elapsed().as_secs_f64()
+            };
+            pass();
+            pass()
         }
     }
 
@@ -85,7 +114,12 @@ mod bench {
 
 fn main() {
     #[cfg(all(feature = "mlx", target_os = "linux"))]
-    bench::run(std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(9));
+    {
+        let mut arguments = std::env::args().skip(1);
+        let rounds = arguments.next().and_then(|rounds| rounds.parse().ok()).unwrap_or(9);
+        let rows = arguments.next().map(|rows| rows.split(',').filter_map(|rows| rows.parse().ok()).collect());
+        bench::run(rounds, rows);
+    }
     #[cfg(not(all(feature = "mlx", target_os = "linux")))]
     eprintln!("blas_bench: our BLAS is built on Linux with the feature `mlx` only");
 }

@@ -8,6 +8,7 @@
 //! The result for a row does not depend on how many rows are computed with it, bit for bit: see `kernel`.
 
 pub mod cblas;
+pub mod grouped;
 mod kernel;
 pub mod pages;
 mod pool;
@@ -20,7 +21,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::available_parallelism;
 
-pub(crate) use kernel::Product;
+pub(crate) use grouped::multiply_grouped;
+pub(crate) use kernel::{GROUP, GroupedProduct, Product};
 use product::Engine;
 
 // A C symbol carries no state, so what it needs is global: these three and the engine built from them.
@@ -104,7 +106,8 @@ pub(crate) fn share(parts: usize, work: &(dyn Fn(usize) + Sync)) {
     engine().pool.run(parts, work);
 }
 
-fn wants_ours() -> bool {
+/// Whether this module computes the products.
+pub(crate) fn wants_ours() -> bool {
     !SYSTEM_CHOSEN.load(Relaxed)
 }
 

@@ -3,7 +3,7 @@
 
 use std::hint::spin_loop;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ const LOOK_OUT: Duration = Duration::from_micros(150);
 /// How long the caller looks out for the workers' last parts. Short: where a worker lost its core, a sleeping caller
 /// leaves its own core to it.
 const WAIT: Duration = Duration::from_micros(20);
+/// How often a worker may leave a core that it shares with the caller.
+const MOVES: Duration = Duration::from_millis(1);
 
 /// `parts` calls of `work`, each with its own number.
 struct Job<'a> {
@@ -41,6 +43,8 @@ struct Shared {
     /// Workers that may hold the job's address. The caller stays until there are none.
     inside: AtomicUsize,
     caller_sleeps: AtomicBool,
+    /// The core that the caller was on when it opened the job.
+    caller_core: AtomicI32,
     lock: Mutex<()>,
     emptied: Condvar,
 }
@@ -59,6 +63,7 @@ impl Pool {
             jobs: AtomicUsize::new(0),
             inside: AtomicUsize::new(0),
             caller_sleeps: AtomicBool::new(false),
+            caller_core: AtomicI32::new(-1),
             lock: Mutex::new(()),
             emptied: Condvar::new(),
         });
@@ -84,6 +89,7 @@ impl Pool {
             return;
         }
         let job = Job { work, parts, next: AtomicUsize::new(0) };
+        self.shared.caller_core.store(current_core(), SeqCst);
         self.shared.job.store(ptr::from_ref(&job).cast_mut().cast(), SeqCst);
         self.shared.jobs.fetch_add(1, SeqCst);
         self.workers.iter().take(parts - 1).for_each(Thread::unpark);
@@ -125,13 +131,42 @@ impl Shared {
 /// A worker's life. A panic in a part ends the process (it cannot unwind from here): its caller would wait for ever.
 extern "C" fn worker(shared: &Shared) {
     let mut seen = 0;
+    let mut moved = Instant::now();
     loop {
         if spin_until(LOOK_OUT, || shared.jobs.load(SeqCst) != seen) {
             seen = shared.jobs.load(SeqCst);
+            let core = current_core();
+            if core == shared.caller_core.load(SeqCst) && moved.elapsed() > MOVES {
+                leave(core);
+                moved = Instant::now();
+            }
             shared.help();
         } else {
             thread::park();
         }
+    }
+}
+
+/// The core that this thread is on; -1 where the system does not say.
+fn current_core() -> i32 {
+    // SAFETY: reads a number.
+    unsafe { libc::sched_getcpu() }
+}
+
+/// Moves this thread to another core than `core`, if it may run on one. A thread that is woken often lands where the one
+/// that woke it runs, and the system takes long to part the two.
+fn leave(core: i32) {
+    // SAFETY: plain bit sets of the size that is given.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        let size = size_of::<libc::cpu_set_t>();
+        if core < 0 || libc::sched_getaffinity(0, size, &mut allowed) != 0 || libc::CPU_COUNT(&allowed) < 2 {
+            return;
+        }
+        let mut others = allowed;
+        libc::CPU_CLR(core as usize, &mut others);
+        libc::sched_setaffinity(0, size, &others);
+        libc::sched_setaffinity(0, size, &allowed);
     }
 }
 

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::kernel::{self, Product};
+use super::grouped::{group, grouped_len};
+use super::kernel::{self, GroupedProduct, Product};
 use super::pool::Pool;
 use super::product::Engine;
 
@@ -13,7 +14,7 @@ struct Case {
     rows: usize,
     columns: usize,
     depth: usize,
-    transposed: bool,
+    layout: Layout,
     add: bool,
     /// Floats before the first row and after each row of A, B and C.
     gaps: [usize; 3],
@@ -21,6 +22,16 @@ struct Case {
     b: Vec<f32>,
     c: Vec<f32>,
 }
+
+/// How B is stored: as rows of the depth, as columns of it, or as rows that were put into groups.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Layout {
+    Transposed,
+    Plain,
+    Grouped,
+}
+
+const LAYOUTS: [Layout; 3] = [Layout::Transposed, Layout::Plain, Layout::Grouped];
 
 const MARK: f32 = 12345.0;
 
@@ -40,18 +51,18 @@ fn matrix(rows: usize, length: usize, gap: usize, between: f32, seed: &mut u64) 
 impl Case {
     fn new(
         (rows, columns, depth): (usize, usize, usize),
-        transposed: bool,
+        layout: Layout,
         add: bool,
         gaps: [usize; 3],
         seed: u64,
     ) -> Case {
         let mut seed = seed;
-        let (b_rows, b_length) = if transposed { (columns, depth) } else { (depth, columns) };
+        let (b_rows, b_length) = if layout != Layout::Plain { (columns, depth) } else { (depth, columns) };
         Case {
             rows,
             columns,
             depth,
-            transposed,
+            layout,
             add,
             gaps,
             a: matrix(rows, depth, gaps[0], f32::NAN, &mut seed),
@@ -65,7 +76,8 @@ impl Case {
     }
 
     fn b(&self, k: usize, column: usize) -> f32 {
-        let (row, item, length) = if self.transposed { (column, k, self.depth) } else { (k, column, self.columns) };
+        let (row, item, length) =
+            if self.layout != Layout::Plain { (column, k, self.depth) } else { (k, column, self.columns) };
         self.b[self.gaps[1] + row * (length + self.gaps[1]) + item]
     }
 
@@ -76,7 +88,7 @@ impl Case {
     /// C after computing the first `rows` rows.
     fn run(&self, engine: &Engine, rows: usize) -> Vec<f32> {
         let mut c = self.c.clone();
-        let b_length = if self.transposed { self.depth } else { self.columns };
+        let b_length = if self.layout != Layout::Plain { self.depth } else { self.columns };
         let product = Product {
             rows,
             columns: self.columns,
@@ -89,8 +101,18 @@ impl Case {
             c_stride: self.columns + self.gaps[2],
             add: self.add,
         };
-        // SAFETY: the vectors hold what the product describes.
-        unsafe { engine.multiply(&product, self.transposed) };
+        // SAFETY: the vectors hold what the products describe.
+        unsafe {
+            if self.layout == Layout::Grouped {
+                let Product { rows, columns, depth, a, a_stride, b, b_stride, c, c_stride, add } = product;
+                let mut groups = vec![f32::NAN; grouped_len(columns, depth)];
+                group(b, b_stride, columns, depth, groups.as_mut_ptr());
+                let b = groups.as_ptr();
+                engine.multiply_grouped(&GroupedProduct { rows, columns, depth, a, a_stride, b, c, c_stride, add });
+            } else {
+                engine.multiply(&product, self.layout == Layout::Transposed);
+            }
+        }
         c
     }
 
@@ -145,25 +167,25 @@ proptest! {
     #[test]
     fn agrees_with_float64(
         shape in shapes(),
-        transposed: bool,
+        layout in prop::sample::select(&LAYOUTS[..]),
         add: bool,
         gaps in [0usize..5, 0usize..5, 0usize..5],
         threads in 1usize..4,
         seed: u64,
     ) {
-        let case = Case::new(shape, transposed, add, gaps, seed);
+        let case = Case::new(shape, layout, add, gaps, seed);
         engines(threads).iter().for_each(|engine| case.check(engine));
     }
 
     #[test]
     fn infinities_and_nans_arrive_as_ieee_says(
         shape in (1usize..14, 1usize..40, 1usize..70),
-        transposed: bool,
+        layout in prop::sample::select(&LAYOUTS[..]),
         value in prop_oneof![Just(f32::INFINITY), Just(f32::NEG_INFINITY), Just(f32::NAN)],
         place: prop::sample::Index,
         seed: u64,
     ) {
-        let mut case = Case::new(shape, transposed, false, [0, 0, 0], seed);
+        let mut case = Case::new(shape, layout, false, [0, 0, 0], seed);
         let at = place.index(case.a.len());
         case.a[at] = value;
         let at = place.index(case.b.len());
@@ -176,8 +198,8 @@ proptest! {
 fn a_row_does_not_depend_on_the_rows_computed_with_it() {
     let shapes: &[_] = if cfg!(miri) { &[(9, 7, 40)] } else { &[(128, 67, 576), (70, 200, 1000), (40, 9, 13)] };
     for &shape in shapes {
-        for (transposed, add) in [(true, false), (true, true), (false, false), (false, true)] {
-            let case = Case::new(shape, transposed, add, [1, 2, 3], 7);
+        for (layout, add) in LAYOUTS.into_iter().flat_map(|layout| [(layout, false), (layout, true)]) {
+            let case = Case::new(shape, layout, add, [1, 2, 3], 7);
             for engine in engines(2) {
                 let wide = bits(&case.run(&engine, case.rows));
                 for rows in (1..=32).chain([33, 47, 64, 100]).filter(|rows| *rows < case.rows) {
@@ -193,8 +215,8 @@ fn a_row_does_not_depend_on_the_rows_computed_with_it() {
 #[test]
 fn threads_do_not_change_a_bit() {
     let shape = if cfg!(miri) { (5, 20, 64) } else { (23, 300, 700) };
-    for transposed in [true, false] {
-        let case = Case::new(shape, transposed, false, [0, 0, 0], 11);
+    for layout in LAYOUTS {
+        let case = Case::new(shape, layout, false, [0, 0, 0], 11);
         let alone: Vec<_> = engines(1).iter().map(|engine| bits(&case.run(engine, case.rows))).collect();
         for threads in 2..5 {
             for (engine, alone) in engines(threads).iter().zip(&alone) {
@@ -214,7 +236,7 @@ fn threads_do_not_change_a_bit() {
 #[test]
 fn zeros_at_the_end_of_a_row_change_nothing() {
     for depth in [1, 8, 31, 256, 300] {
-        let short = Case::new((1, 64, depth), false, false, [0, 0, 0], 3);
+        let short = Case::new((1, 64, depth), Layout::Plain, false, [0, 0, 0], 3);
         let mut long = short.clone();
         long.depth = depth + 31;
         long.a.resize(long.depth, 0.0);
@@ -222,5 +244,20 @@ fn zeros_at_the_end_of_a_row_change_nothing() {
         for engine in engines(1) {
             assert_eq!(bits(&short.run(&engine, 1)), bits(&long.run(&engine, 1)), "{}", engine.kernel.name);
         }
+    }
+}
+
+#[test]
+fn an_output_comes_out_of_its_group_as_it_went_in() {
+    let (outputs, inputs) = (100, 37);
+    let rows: Vec<f32> = (0..outputs * inputs).map(|place| place as f32).collect();
+    let mut groups = vec![f32::NAN; grouped_len(outputs, inputs)];
+    // SAFETY: the vectors hold what the sizes say.
+    unsafe { group(rows.as_ptr(), inputs, outputs, inputs, groups.as_mut_ptr()) };
+    for (output, row) in rows.chunks_exact(inputs).enumerate() {
+        let mut found = vec![0.0; inputs];
+        // SAFETY: as above.
+        unsafe { super::grouped::ungroup(groups.as_ptr(), output, &mut found) };
+        assert_eq!(found, row);
     }
 }

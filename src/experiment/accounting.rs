@@ -59,9 +59,9 @@ fn statements(evidence: &Evidence) -> Result<Vec<Statement>> {
         Some((row.bytes as f64, row.time_ms?))
     };
     let moved = |subject| {
-        evidence.counted(subject, |row| row.context == evidence.scale.contexts.iter().step_by(2).last().copied())
+        evidence.counted(subject, |row| row.context == evidence.scale.contexts.iter().step_by(2).next_back().copied())
     };
-    let context = evidence.scale.contexts.iter().step_by(2).last().copied().unwrap_or(0);
+    let context = evidence.scale.contexts.iter().step_by(2).next_back().copied().unwrap_or(0);
     let computed = evidence.samples.iter().find(|row| row.subject == "step").map_or(0, |row| row.bytes) as f64;
     let counted_note = format!(
         "from the arrays: weights {:.4} GB, keys and values read {:.4} GB, written {:.6} GB; by formula at the shortest context {:.4} GB",

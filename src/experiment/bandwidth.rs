@@ -69,8 +69,8 @@ fn statements(evidence: &Evidence) -> Result<Vec<Statement>> {
     // Float products of the type that models are held in here.
     let dtype = evidence.scale.dtype.to_string();
     let float = |pass: &super::evidence::Pass| {
-        let rows = pass.all("product").into_iter().filter(|row| row.precision == dtype);
-        rows.last()?.bandwidth_gb_s
+        let mut rows = pass.all("product").into_iter().filter(|row| row.precision == dtype);
+        rows.next_back()?.bandwidth_gb_s
     };
     let product_share = evidence.quantity(|pass| Some(float(pass)? / ceiling))?;
     let quantised = evidence.quantity(|pass| Some(pass.all("4-bit product").last()?.bandwidth_gb_s? / float(pass)?))?;

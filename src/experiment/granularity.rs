@@ -51,7 +51,7 @@ mod measuring {
         let options = LoadOptions { dtype: Some(dtype), quantize: at.quantize };
         let bytes = synthetic::bytes(&options, config.parameters());
         let mut weights = Synthetic::new(&options, 1, bytes)?;
-        let mut linear = |outputs, inputs| Ok(Linear::new(weights.take_matrix("", outputs, inputs)?));
+        let mut linear = |outputs, inputs| Linear::new(weights.take_matrix("", outputs, inputs)?);
         let sizes = [(heads, hidden), (kv, hidden), (kv, hidden), (hidden, heads), (inner, hidden), (inner, hidden)];
         let layer = |_| -> Result<Vec<Linear>> {
             sizes.iter().chain([&(hidden, inner)]).map(|(outputs, inputs)| linear(*outputs, *inputs)).collect()
@@ -121,7 +121,7 @@ mod measuring {
             product(5, &y)?;
             x = product(6, &gate)?;
             if evaluate == Evaluate::Layer {
-                eval(kept.drain(..).collect::<Vec<_>>().iter())?;
+                eval(&std::mem::take(&mut kept))?;
             }
         }
         eval(&kept)?;

@@ -38,7 +38,7 @@ pub fn linears(outputs: u64, inputs: u64, dtype: Dtype, quantize: Option<Quantiz
     let one = synthetic::bytes(&options, outputs * inputs);
     let count = (BEYOND_CACHES as u64).div_ceil(one).clamp(2, MOST_MATRICES);
     let mut weights = Synthetic::new(&options, outputs, count * one)?;
-    let mut layer = |_| Ok(Linear::new(weights.take_matrix("", outputs as i32, inputs as i32)?));
+    let mut layer = |_| Linear::new(weights.take_matrix("", outputs as i32, inputs as i32)?);
     (0..count).map(&mut layer).collect()
 }
 

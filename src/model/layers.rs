@@ -1,60 +1,49 @@
 //! The parts that every family is made of. Names equal the checkpoints' keys.
 
 use super::config::{Config, RopeScaling};
+use super::weight::Weight;
 use super::weights::{Matrix, Tensors};
 #[cfg(target_os = "linux")]
 use crate::fused;
 use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::{addmm, concatenate, dequantize, matmul, quantized_matmul, sigmoid};
+use mlx_rs::ops::{concatenate, sigmoid};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, fast};
 
 /// `y = x Wᵀ (+ bias)` over the last axis.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Matrix,
+    weight: Weight,
     bias: Option<Array>,
 }
 
 impl Linear {
     /// Takes `{name}.weight` of shape `[outputs, inputs]` and, if `bias`, `{name}.bias`.
     pub fn take(weights: &mut dyn Tensors, name: &str, outputs: i32, inputs: i32, bias: bool) -> Result<Self> {
-        let weight = weights.take_matrix(name, outputs, inputs)?;
+        let weight = Weight::Stored(weights.take_matrix(name, outputs, inputs)?);
         let bias = bias.then(|| weights.take(&format!("{name}.bias"), &[outputs])).transpose()?;
         Ok(Linear { weight, bias })
     }
 
-    /// A layer of these weights.
-    pub fn new(weight: Matrix) -> Self {
-        Linear { weight, bias: None }
+    /// A layer of these weights, in the form that products are fastest with.
+    pub fn new(weight: Matrix) -> Result<Self> {
+        Linear { weight: Weight::Stored(weight), bias: None }.prepared()
+    }
+
+    /// The same with its weight in the form that products are fastest with.
+    pub fn prepared(self) -> Result<Self> {
+        Ok(Linear { weight: self.weight.prepared()?, bias: self.bias })
     }
 
     /// Bytes of weight and bias.
     pub fn nbytes(&self) -> u64 {
-        self.weight.nbytes() as u64 + self.bias.as_ref().map_or(0, |bias| bias.nbytes() as u64)
+        self.weight.nbytes() + self.bias.as_ref().map_or(0, |bias| bias.nbytes() as u64)
     }
 
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        #[cfg(target_os = "linux")]
-        if let Matrix::Dense(weight) = &self.weight
-            && fused::serves(x)
-            && fused::serves(weight)
-        {
-            return fused::linear(x, weight, self.bias.as_ref());
-        }
-        match (&self.weight, &self.bias) {
-            (Matrix::Dense(weight), None) => Ok(matmul(x, weight.t())?),
-            (Matrix::Dense(weight), Some(bias)) => Ok(addmm(bias, x, weight.t(), None, None)?),
-            (Matrix::Quantized { weight, scales, biases, group_size, bits }, bias) => {
-                let y = quantized_matmul(x, weight, scales, biases, true, *group_size, *bits)?;
-                Ok(match bias {
-                    Some(bias) => y.add(bias)?,
-                    None => y,
-                })
-            }
-        }
+        self.weight.product(x, self.bias.as_ref())
     }
 
     /// The same layer with its weight quantised, for a drafter made of the target itself.
@@ -64,14 +53,7 @@ impl Linear {
 
     /// How the weight is stored.
     pub fn format(&self) -> WeightFormat {
-        match &self.weight {
-            Matrix::Dense(weight) => WeightFormat::Float { bytes: weight.item_size() as u64 },
-            Matrix::Quantized { scales, bits, group_size, .. } => WeightFormat::Affine {
-                bits: *bits as u64,
-                group_size: *group_size as u64,
-                scale_bytes: scales.item_size() as u64,
-            },
-        }
+        self.weight.format()
     }
 }
 
@@ -81,14 +63,14 @@ pub struct Stacked(Vec<Linear>);
 
 impl Stacked {
     pub fn new(parts: Vec<Linear>) -> Result<Self> {
-        let weights: Vec<&Matrix> = parts.iter().map(|part| &part.weight).collect();
+        let weights: Vec<&Weight> = parts.iter().map(|part| &part.weight).collect();
         let biases: Option<Vec<&Array>> = parts.iter().map(|part| part.bias.as_ref()).collect();
         let with_or_without = biases.is_some() || parts.iter().all(|part| part.bias.is_none());
-        let Some(weight) = Matrix::stacked(&weights)?.filter(|_| with_or_without) else { return Ok(Stacked(parts)) };
+        let Some(weight) = Weight::stacked(&weights)?.filter(|_| with_or_without) else { return Ok(Stacked(parts)) };
         let bias = biases.map(|biases| concatenate(&biases, 0)).transpose()?;
         // Evaluated now, so that the parts are gone before the next layer is read.
         eval(weight.arrays().into_iter().chain(&bias))?;
-        Ok(Stacked(vec![Linear { weight, bias }]))
+        Ok(Stacked(vec![Linear { weight, bias }.prepared()?]))
     }
 
     /// `[.., inputs]` to `[.., outputs of all]`.
@@ -132,24 +114,22 @@ pub fn swiglu(gate_up: &Array) -> Result<Array> {
 /// Token embeddings, `[vocab, hidden]`; also the head where the two are tied.
 #[derive(Debug, Clone)]
 pub struct Embedding {
-    weight: Matrix,
+    weight: Weight,
 }
 
 impl Embedding {
     pub fn take(weights: &mut dyn Tensors, name: &str, vocab: i32, hidden: i32) -> Result<Self> {
-        Ok(Embedding { weight: weights.take_matrix(name, vocab, hidden)? })
+        Ok(Embedding { weight: Weight::Stored(weights.take_matrix(name, vocab, hidden)?) })
     }
 
     /// Rows of `ids`: `[batch, b]` to `[batch, b, hidden]`.
     pub fn forward(&self, ids: &Array) -> Result<Array> {
-        match &self.weight {
-            Matrix::Dense(weight) => Ok(weight.take_axis(ids, 0)?),
-            Matrix::Quantized { weight, scales, biases, group_size, bits } => {
-                let (weight, scales) = (weight.take_axis(ids, 0)?, scales.take_axis(ids, 0)?);
-                let biases = biases.take_axis(ids, 0)?;
-                Ok(dequantize(weight, scales, &biases, *group_size, *bits)?)
-            }
-        }
+        self.weight.rows(ids)
+    }
+
+    /// The same in the form that the head's product is fastest with.
+    pub fn prepared(self) -> Result<Self> {
+        Ok(Embedding { weight: self.weight.prepared()? })
     }
 
     /// The head that shares this matrix.

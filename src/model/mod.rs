@@ -25,6 +25,7 @@ pub mod timed;
 pub mod token_stream;
 pub mod tokenizer;
 pub mod transformer;
+mod weight;
 pub mod weights;
 
 use anyhow::Result;

@@ -60,7 +60,7 @@ impl Attention {
         let q_proj = linear("q_proj", heads, hidden, config.qkv_bias)?;
         let k_proj = linear("k_proj", kv, hidden, config.qkv_bias)?;
         let v_proj = linear("v_proj", kv, hidden, config.qkv_bias)?;
-        let o_proj = linear("o_proj", hidden, heads, config.output_bias)?;
+        let o_proj = linear("o_proj", hidden, heads, config.output_bias)?.prepared()?;
         let mut norm =
             |part: &str| RmsNorm::take(weights, &format!("{name}.{part}"), config.head_dim, config.rms_norm_eps);
         let head_norms = if config.qk_norm { Some((norm("q_norm")?, norm("k_norm")?)) } else { None };
@@ -160,7 +160,7 @@ impl Mlp {
         };
         Ok(Mlp {
             gate_up_proj: Stacked::new(vec![linear("gate_proj", inner, hidden)?, linear("up_proj", inner, hidden)?])?,
-            down_proj: linear("down_proj", hidden, inner)?,
+            down_proj: linear("down_proj", hidden, inner)?.prepared()?,
         })
     }
 
@@ -229,15 +229,16 @@ impl Transformer {
     /// Takes every tensor that `config` calls for out of `weights`.
     pub fn take(config: Config, weights: &mut dyn Tensors) -> Result<Self> {
         let rope = Rope::new(&config);
-        let embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
+        let mut embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
         let layers = (0..config.num_layers)
             .map(|i| Block::take(weights, &format!("model.layers.{i}"), &config, &rope))
             .collect::<Result<_>>()?;
         let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = if config.tie_word_embeddings {
+            embed_tokens = embed_tokens.prepared()?;
             embed_tokens.as_head()
         } else {
-            Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?
+            Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?.prepared()?
         };
         let dtype = embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.dtype();
         let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype, without: None };

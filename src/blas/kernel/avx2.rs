@@ -3,12 +3,12 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Kernel, Product, Vector};
+use super::{GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 4;
 const TILE_COLUMNS: usize = 3;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
 
 #[derive(Clone, Copy)]
 struct Avx2(__m256);
@@ -70,6 +70,11 @@ impl Vector for Avx2 {
     unsafe fn prefetch(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
+
+    #[inline(always)]
+    unsafe fn fetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -80,4 +85,9 @@ unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Ra
 #[target_feature(enable = "avx2,fma")]
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
     unsafe { super::sums::sums::<Avx2, 3>(p, rows, columns) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
+    unsafe { super::groups::groups::<Avx2, 4, 3>(p, groups) }
 }

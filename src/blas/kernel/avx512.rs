@@ -3,14 +3,14 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{Kernel, Product, Vector};
+use super::{GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 8;
 const TILE_COLUMNS: usize = 3;
 /// Rows of a tile of running sums, of four vectors each.
 const SUM_ROWS: usize = 6;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx512", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "avx512", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
 
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
@@ -77,6 +77,11 @@ impl Vector for Avx512 {
         // on Sapphire Rapids: 4 % more than the first level without the page, at all row counts.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(1024).cast()) }
     }
+
+    #[inline(always)]
+    unsafe fn fetch(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx2,fma")]
@@ -87,4 +92,9 @@ unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Ra
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
     unsafe { super::sums::sums::<Avx512, SUM_ROWS>(p, rows, columns) }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
+    unsafe { super::groups::groups::<Avx512, 8, 3>(p, groups) }
 }

@@ -16,12 +16,14 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dots;
+mod groups;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
 mod sums;
 
 pub(super) use dots::{GROUP_TILES, PANEL_TILES, Tiles, pack, whole};
+pub(crate) use groups::{GROUP, GroupedProduct};
 
 /// Floats in a cache line; the loops advance by this much.
 const LINE: usize = 16;
@@ -67,7 +69,13 @@ pub(super) type Dots = unsafe fn(&Product, packed: *const f32, tiles: Range<usiz
 /// As [`Dots`].
 pub(super) type Sums = unsafe fn(&Product, rows: Range<usize>, columns: Range<usize>);
 
-/// The two loops for one instruction set.
+/// Computes the given groups of columns of C from weights in groups.
+///
+/// # Safety
+/// As [`Dots`].
+pub(super) type Groups = unsafe fn(&GroupedProduct, groups: Range<usize>);
+
+/// The loops for one instruction set.
 pub(super) struct Kernel {
     /// `avx512`, `avx2`, `neon` or `portable`.
     pub name: &'static str,
@@ -78,6 +86,8 @@ pub(super) struct Kernel {
     /// B not transposed: each element is a running sum over the depth in order, so zeros at the end of a row of A
     /// (masked positions) leave the result as it is.
     pub sums: Sums,
+    /// B in groups: each element is a running sum over the depth in order.
+    pub groups: Groups,
 }
 
 /// The fastest kernel that this processor runs.
@@ -120,6 +130,8 @@ trait Vector: Copy {
     /// The sum over the lanes of each vector, in an order that does not depend on the other vectors.
     unsafe fn sums(vectors: [Self; 4]) -> [f32; 4];
     unsafe fn prefetch(from: *const f32);
+    /// Brings the cache line at exactly this address nearer, which need not be valid.
+    unsafe fn fetch(from: *const f32);
 }
 
 /// Loads `count` floats, at most as many as there are lanes.

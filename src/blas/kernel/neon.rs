@@ -3,12 +3,12 @@
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-use super::{Kernel, Product, Vector};
+use super::{GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 6;
 const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
 
 #[derive(Clone, Copy)]
 struct Neon(float32x4_t);
@@ -68,6 +68,11 @@ impl Vector for Neon {
     unsafe fn prefetch(from: *const f32) {
         unsafe { std::arch::asm!("prfm pldl1keep, [{}]", in(reg) from, options(nostack, preserves_flags, readonly)) }
     }
+
+    #[inline(always)]
+    unsafe fn fetch(from: *const f32) {
+        unsafe { Self::prefetch(from) }
+    }
 }
 
 unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
@@ -76,4 +81,8 @@ unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Ra
 
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
     unsafe { super::sums::sums::<Neon, TILE_ROWS>(p, rows, columns) }
+}
+
+unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
+    unsafe { super::groups::groups::<Neon, 4, 6>(p, groups) }
 }

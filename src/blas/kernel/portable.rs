@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::{Kernel, Product, Vector};
+use super::{GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 2;
 const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "portable", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums };
+pub(super) static KERNEL: Kernel = Kernel { name: "portable", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
 
 #[derive(Clone, Copy)]
 struct Portable([f32; 8]);
@@ -57,6 +57,9 @@ impl Vector for Portable {
 
     #[inline(always)]
     unsafe fn prefetch(_: *const f32) {}
+
+    #[inline(always)]
+    unsafe fn fetch(_: *const f32) {}
 }
 
 unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Range<usize>) {
@@ -65,4 +68,8 @@ unsafe fn dots(p: &Product, packed: *const f32, tiles: Range<usize>, columns: Ra
 
 unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
     unsafe { super::sums::sums::<Portable, TILE_ROWS>(p, rows, columns) }
+}
+
+unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
+    unsafe { super::groups::groups::<Portable, 2, 3>(p, groups) }
 }

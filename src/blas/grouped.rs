@@ -1,0 +1,150 @@
+//! Weights in the order in which products read them: see `kernel::groups`.
+
+use super::kernel::{GROUP, GroupedProduct};
+use super::product::Engine;
+
+/// Multiplications below which one thread does a product.
+const ALONE: usize = 1 << 17;
+/// Groups that a thread takes at a time, so that it reads far ahead in one stretch, and at the end of a product.
+const WIDE: usize = 16;
+
+/// Floats that `outputs` rows of `inputs` weights take in groups.
+pub fn grouped_len(outputs: usize, inputs: usize) -> usize {
+    outputs.next_multiple_of(GROUP) * inputs
+}
+
+/// Puts `outputs` rows of `inputs` weights, `stride` floats apart, into groups at `to`, which has [`grouped_len`] floats.
+/// What a last group has too much is zero.
+///
+/// # Safety
+/// Both pointers are valid for that, and the two do not overlap.
+pub unsafe fn group(from: *const f32, stride: usize, outputs: usize, inputs: usize, to: *mut f32) {
+    let (from, to) = (Shared(from.cast_mut()), Shared(to));
+    super::share(outputs.div_ceil(GROUP), &|group| {
+        let rows = GROUP.min(outputs - group * GROUP);
+        // SAFETY: each part writes a group of its own; the rest is the caller's promise.
+        unsafe {
+            let to = to.pointer().add(group * GROUP * inputs);
+            if rows < GROUP {
+                to.write_bytes(0, GROUP * inputs);
+            }
+            let from = from.pointer().add(group * GROUP * stride);
+            // A line of each row at a time: the rows are read in whole cache lines, and what is written stays near.
+            for start in (0..inputs).step_by(16) {
+                for row in 0..rows {
+                    for k in start..inputs.min(start + 16) {
+                        *to.add(k * GROUP + row) = *from.add(row * stride + k);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Copies the weights of one output out of groups.
+///
+/// # Safety
+/// `groups` holds more outputs than `output`, of `to.len()` inputs each.
+pub unsafe fn ungroup(groups: *const f32, output: usize, to: &mut [f32]) {
+    let depth = to.len();
+    for (k, to) in to.iter_mut().enumerate() {
+        *to = unsafe { *groups.add((output / GROUP * depth + k) * GROUP + output % GROUP) };
+    }
+}
+
+/// c = a · weightsᵀ: `a` is `[rows, inputs]`, `grouped` the weights of `outputs` outputs in groups, `c` `[rows, outputs]`.
+///
+/// # Panics
+/// If a slice has another length.
+pub fn multiply(a: &[f32], grouped: &[f32], c: &mut [f32], [rows, outputs, inputs]: [usize; 3]) {
+    assert_eq!([a.len(), grouped.len(), c.len()], [rows * inputs, grouped_len(outputs, inputs), rows * outputs]);
+    let product = GroupedProduct {
+        rows,
+        columns: outputs,
+        depth: inputs,
+        a: a.as_ptr(),
+        a_stride: inputs,
+        b: grouped.as_ptr(),
+        c: c.as_mut_ptr(),
+        c_stride: outputs,
+        add: false,
+    };
+    // SAFETY: the lengths are those of the product.
+    unsafe { multiply_grouped(&product) }
+}
+
+/// Computes a product with weights in groups.
+///
+/// # Safety
+/// The product's pointers are valid for its shape and strides, and C overlaps neither A nor B.
+pub(crate) unsafe fn multiply_grouped(p: &GroupedProduct) {
+    unsafe { super::engine().multiply_grouped(p) }
+}
+
+impl Engine {
+    /// Computes a product with weights in groups.
+    ///
+    /// # Safety
+    /// As [`multiply_grouped`].
+    pub(super) unsafe fn multiply_grouped(&self, p: &GroupedProduct) {
+        let groups = p.columns.div_ceil(GROUP);
+        if p.rows == 0 || groups == 0 {
+            return;
+        }
+        if p.depth == 0 {
+            for row in (0..p.rows).filter(|_| !p.add) {
+                unsafe { p.c.add(row * p.c_stride).write_bytes(0, p.columns) };
+            }
+            return;
+        }
+        if p.rows * p.columns * p.depth < ALONE {
+            // SAFETY: the caller's promise.
+            return unsafe { (self.kernel.groups)(p, 0..groups) };
+        }
+        let parts = Parts::new(groups, self.pool.threads());
+        self.pool.run(parts.count(), &|part| {
+            // SAFETY: the parts are disjoint; the rest is the caller's promise.
+            unsafe { (self.kernel.groups)(p, parts.groups(part)) };
+        });
+    }
+}
+
+/// Groups in parts: wide ones first, narrow ones at the end, so that the threads finish together.
+struct Parts {
+    groups: usize,
+    wide: usize,
+    wides: usize,
+    narrow: usize,
+}
+
+impl Parts {
+    fn new(groups: usize, threads: usize) -> Parts {
+        let wide = WIDE.min(groups.div_ceil(2 * threads));
+        let narrow = wide.div_ceil(4);
+        let wides = groups.saturating_sub(threads * wide) / wide;
+        Parts { groups, wide, wides, narrow }
+    }
+
+    fn count(&self) -> usize {
+        self.wides + (self.groups - self.wides * self.wide).div_ceil(self.narrow)
+    }
+
+    fn groups(&self, part: usize) -> std::ops::Range<usize> {
+        let start = self.wide * part.min(self.wides) + self.narrow * part.saturating_sub(self.wides);
+        let length = if part < self.wides { self.wide } else { self.narrow };
+        start..self.groups.min(start + length)
+    }
+}
+
+/// A pointer that the threads of one job share; each follows it to its own part.
+#[derive(Clone, Copy)]
+struct Shared(*mut f32);
+
+// SAFETY: see above; the job ends before the memory does.
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn pointer(&self) -> *mut f32 {
+        self.0
+    }
+}
