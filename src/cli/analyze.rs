@@ -1,9 +1,10 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::Global;
-use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, regime_map};
-use crate::report::{contrast_sentence, decision_table, opinions, race, regime_table, sentence};
+use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map};
+use crate::report::{contrast_sentence, decision_table, opinions, race, reference_text, regime_table, sentence};
 use crate::results::{PredictionRow, write};
+use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
-/// their regimes and whether the best draft length differs between them
+/// their regimes and whether the best draft length differs between them; or, of a published cost curve (reference.toml
+/// beside cost.csv), what it implies and what it does not
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Results folders, or one CSV file
@@ -42,7 +44,20 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
     }
+    if path.join(REFERENCE_FILE).exists() {
+        return published(args, path);
+    }
     if path.is_dir() { folder(path, args.json, args.allow_mixed) } else { analyze_file(args, path) }
+}
+
+/// Prints what a published curve says and what it does not.
+fn published(args: &Args, path: &Path) -> Result<()> {
+    let reference = reference(path)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string(&reference)?),
+        false => println!("{}", reference_text(&reference)),
+    }
+    Ok(())
 }
 
 /// Prints and writes the map of several folders.

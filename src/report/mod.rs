@@ -3,12 +3,14 @@
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
 mod opinions;
+mod reference;
 mod regimes;
 mod sentence;
 pub mod stream;
 mod table;
 
 pub use opinions::{opinions, race};
+pub use reference::reference_text;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
 pub use table::decision_table;

@@ -6,6 +6,7 @@
 
 mod derived;
 mod environment;
+mod published;
 mod rows;
 mod store;
 mod table;
@@ -13,6 +14,7 @@ mod wire;
 
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Stamp, mixed};
+pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, write};
 pub use table::Table;

@@ -9,6 +9,7 @@ mod load;
 mod precision;
 mod prompts;
 mod range;
+mod reference_file;
 mod schema;
 mod toml_file;
 
@@ -18,4 +19,5 @@ pub use load::{Loaded, ModelSource, NamedDraft, load};
 pub use precision::{Dtype, Quantization};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
+pub use reference_file::{PublishedDrafter, REFERENCE_FILE, ReferenceFile};
 pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};
