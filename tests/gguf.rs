@@ -4,6 +4,7 @@
 use mlx_rs::{Array, Dtype};
 use ridgepoint::model;
 use ridgepoint::model::transformer::Logits;
+use ridgepoint::model::weights::Tensors as _;
 use ridgepoint::model::weights::{self, LoadOptions, Matrix};
 use serde_json::Value;
 use sha2::{Digest, Sha256};

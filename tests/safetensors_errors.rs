@@ -2,6 +2,7 @@
 #![cfg(feature = "mlx")]
 
 use mlx_rs::Dtype;
+use ridgepoint::model::weights::Tensors as _;
 use ridgepoint::model::weights::{self, LoadOptions, Matrix};
 use serde_json::{Value, json};
 use std::fs;

@@ -23,9 +23,9 @@ pub struct Rules {
 
 impl Rules {
     /// Of a results folder: a run that may be stopped at any time needs its own method.
-    pub fn of(stamp: &Stamp) -> Rules {
+    pub fn of(stamp: &Stamp, scenario: &Scenario) -> Rules {
         let method = (stamp.identity.design == Design::AnyTime).then_some(Method::AnyTime);
-        Rules { method, ..Rules::of_scenario(&stamp.scenario) }
+        Rules { method, ..Rules::of_scenario(scenario) }
     }
 
     pub fn of_scenario(scenario: &Scenario) -> Rules {

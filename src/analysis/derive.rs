@@ -11,6 +11,7 @@ use crate::results::{
     SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
 use crate::roofline::{Regime, RegimePoint};
+use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,6 +21,7 @@ use std::path::Path;
 pub struct Derived {
     /// What the folder belongs to.
     pub stamp: Stamp,
+    pub scenario: Scenario,
     /// Bytes that a plain step must move, a sequence; none without t(1).
     pub bytes_per_token: Option<f64>,
     pub predictions: Vec<PredictionRow>,
@@ -61,6 +63,7 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let stamp = Stamp::read(folder)?;
     let stamp =
         stamp.with_context(|| format!("{}: has no environment.json; name a results folder", folder.display()))?;
+    let scenario: Scenario = stamp.declared(folder)?;
     let costs: Vec<CostRow> = read_raw(folder)?;
     let mixture = mixture(&stamp, &costs);
     if let Some(difference) = mixture.as_ref().filter(|_| !allow_mixed) {
@@ -71,7 +74,7 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let prompts: Vec<PromptRow> = read_raw(folder)?;
     let traced = gather_traces(&read_raw::<TraceRow>(folder)?, &prompts)?;
     let predictions = match &timing {
-        Some(timing) => predictions(timing, &traced, stamp.scenario.draft_lengths.values())?,
+        Some(timing) => predictions(timing, &traced, scenario.draft_lengths.values())?,
         None => Vec::new(),
     };
     let runs: Vec<RunRow> = read_raw(folder)?;
@@ -81,7 +84,15 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let looks: Vec<LookRow> = read_raw(folder)?;
     let looks: Vec<usize> = looks.iter().map(|look| look.blocks as usize).collect();
     let timing = timing.as_ref();
-    let source = Source { stamp: &stamp, costs: &costs, timing, runs: &runs, traced: &traced, looks: &looks };
+    let source = Source {
+        stamp: &stamp,
+        scenario: &scenario,
+        costs: &costs,
+        timing,
+        runs: &runs,
+        traced: &traced,
+        looks: &looks,
+    };
     let mut warnings = folder_warnings(&costs, &runs);
     let mixture = mixture.map(|difference| format!("mixed machines or versions: {difference}"));
     let mut choices = Vec::new();
@@ -93,7 +104,7 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     }
     let step = |row: &&CostRow| row.role == Role::Target && row.width == 1;
     let bytes_per_token = costs.iter().find(step).map(|row| row.bytes as f64 / row.batch.max(1) as f64);
-    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings, bytes_per_token, stamp })
+    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings, bytes_per_token, stamp, scenario })
 }
 
 impl Derived {
@@ -159,6 +170,7 @@ fn folder_warnings(costs: &[CostRow], runs: &[RunRow]) -> Vec<String> {
 /// What a choice is derived from.
 struct Source<'a> {
     stamp: &'a Stamp,
+    scenario: &'a Scenario,
     costs: &'a [CostRow],
     timing: Option<&'a Timing>,
     runs: &'a [RunRow],
@@ -170,7 +182,7 @@ struct Source<'a> {
 impl Source<'_> {
     /// The choice, or why there is none yet.
     fn choice(&self, drafter: &str, mixture: Option<&str>) -> Result<std::result::Result<RegimeChoice, String>> {
-        let rules = Rules::of(self.stamp);
+        let rules = Rules::of(self.stamp, self.scenario);
         let (mut choice, complete) = match self.chosen(drafter, &rules)? {
             Ok(found) => found,
             Err(nothing) => return Ok(Err(nothing)),
@@ -188,8 +200,7 @@ impl Source<'_> {
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
     fn chosen(&self, drafter: &str, rules: &Rules) -> Result<std::result::Result<(Choice, Complete), String>> {
         if self.stamp.identity.design == Design::Race {
-            let entrants: Vec<u32> =
-                self.stamp.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
+            let entrants: Vec<u32> = self.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
             let race = race(self.runs, drafter, &entrants, self.looks, usize::MAX, rules)?;
             return Ok(match (race.choice(rules)?, race.last_seen()) {
                 (Some(choice), Some(complete)) => Ok((choice, complete.clone())),
@@ -240,7 +251,7 @@ impl Source<'_> {
             prompts_confirm: confirmed.map_or(0, |confirmed| confirmed.prompts as u64),
             more_prompts: decision.more_prompts.map(|more| more as u64),
             // A look of a race has a stricter one, so that the whole race has this.
-            confidence: self.stamp.scenario.confidence,
+            confidence: self.scenario.confidence,
             practical_margin: decision.margin,
             warnings: choice.warnings.join(" | "),
         }

@@ -81,8 +81,8 @@ fn measured(folder: &str, derived: Derived) -> (Vec<Measured>, Vec<String>) {
         },
         prompts_sha256: stamp.identity.prompts_sha256.clone(),
         design: stamp.identity.design,
-        confidence: stamp.scenario.confidence,
-        seed: stamp.scenario.seed,
+        confidence: derived.scenario.confidence,
+        seed: derived.scenario.seed,
         complete: regime.complete,
     };
     (derived.choices.into_iter().map(regime).collect(), warnings)

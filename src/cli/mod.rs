@@ -19,6 +19,8 @@ mod fetch;
 mod generate;
 mod output;
 mod plan;
+#[cfg(feature = "mlx")]
+mod screen;
 mod simulate;
 #[cfg(feature = "mlx")]
 mod tune;

@@ -1,11 +1,13 @@
 //! `ridgepoint tune`: the main job, from a scenario to a draft length.
 
+use super::screen::Screen;
 use super::{Global, analyze};
 use crate::draft;
 use crate::machine::environment::Environment;
 use crate::machine::{ceilings, device};
+use crate::measure::Progress;
 use crate::measure::runs::Drafters;
-use crate::measure::tune::{Progress, TunePrompt, Tuner};
+use crate::measure::tune::{TunePrompt, Tuner};
 use crate::model::chat::Message;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
@@ -14,10 +16,8 @@ use crate::results::{Design, Identity, PromptRow, ResultsDir};
 use crate::roofline::Ceilings;
 use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -220,45 +220,4 @@ fn drafters(loaded: &Loaded, target: &LanguageModel) -> Result<Drafters> {
         Ok((named.name.clone(), draft::build(&named.path, &named.spec, target, &find)?))
     };
     loaded.drafts.iter().map(build).collect()
-}
-
-/// Progress on standard error; draws only when told of a step, never by itself.
-struct Screen {
-    bar: ProgressBar,
-    quiet: bool,
-}
-
-impl Screen {
-    fn new(quiet: bool) -> Self {
-        let hidden = quiet || !std::io::stderr().is_terminal();
-        let target = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let style = "{msg:36} {bar:30} {pos}/{len}  {elapsed} of about {duration}";
-        bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
-        Screen { bar, quiet }
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Progress for Screen {
-    fn stage(&mut self, name: &str, steps: u64) {
-        self.bar.finish_and_clear();
-        self.bar.reset();
-        self.bar.set_length(steps);
-        self.bar.set_message(name.to_owned());
-        if self.bar.is_hidden() && !self.quiet {
-            eprintln!("{name}");
-        }
-    }
-
-    fn step(&mut self) {
-        self.bar.inc(1);
-    }
-
-    fn note(&mut self, text: &str) {
-        self.bar.suspend(|| eprintln!("note: {text}"));
-    }
 }

@@ -3,7 +3,10 @@
 pub mod cost;
 pub mod model_trace;
 mod plan;
+mod progress;
 pub mod runs;
 mod timing;
 pub mod trace;
 pub mod tune;
+
+pub use progress::Progress;

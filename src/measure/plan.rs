@@ -1,6 +1,7 @@
 //! What is timed: how many prompts fit the time, which draft lengths are worth it, when a race looks.
 
-use super::tune::{Progress, Tuner};
+use super::Progress;
+use super::tune::Tuner;
 use crate::analysis::{Arm, Derived};
 use crate::results::{CostRow, Design, LookRow, Mode, PredictionRow, Role, RunRow, Table, TraceRow};
 use crate::stats::sequential::usual_looks;

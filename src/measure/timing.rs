@@ -1,8 +1,9 @@
 //! Timed blocks: the same arms on every prompt, or those that a race has left.
 
+use super::Progress;
 use super::plan::{FEWEST_PROMPTS, Plan};
 use super::runs::{block, first_divergence, logit_margin, run_arm};
-use super::tune::{Progress, TunePrompt, Tuner, plain_text};
+use super::tune::{TunePrompt, Tuner, plain_text};
 use crate::analysis::{Arm, Rules, race};
 use crate::results::{Control, RunRow, Table};
 use anyhow::Result;

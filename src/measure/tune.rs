@@ -1,6 +1,7 @@
 //! The main job: measured cost, one trace a prompt, promising arms timed in randomised blocks, and the choice
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
+use super::Progress;
 use super::cost::{ForwardTimer, proposal};
 use super::runs::{Drafters, run_arm};
 use crate::analysis::{Arm, Derived, derive};
@@ -33,16 +34,6 @@ const CEILING_TOLERANCE: f64 = 1.1;
 pub struct TunePrompt {
     pub row: PromptRow,
     pub tokens: Vec<u32>,
-}
-
-/// Told what is going on, between timed regions only.
-pub trait Progress {
-    /// A stage of `steps` steps begins.
-    fn stage(&mut self, name: &str, steps: u64);
-    /// One step of the stage is done.
-    fn step(&mut self);
-    /// Something that the reader should know.
-    fn note(&mut self, text: &str);
 }
 
 /// What is tuned, and what it is tuned with.

@@ -162,6 +162,31 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Weights of all matrices, norms and biases; those of a tied head once.
+    pub fn parameters(&self) -> u64 {
+        let [hidden, inner, heads, kv_heads, head_dim, vocab, layers] = [
+            self.hidden_size,
+            self.intermediate_size,
+            self.num_heads,
+            self.num_kv_heads,
+            self.head_dim,
+            self.vocab_size,
+            self.num_layers,
+        ]
+        .map(|size| size as u64);
+        let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
+        let matrices = hidden * (2 * queries + 2 * keys) + 3 * hidden * inner;
+        let flag = |flag: bool, size: u64| if flag { size } else { 0 };
+        let biases = flag(self.qkv_bias, queries + 2 * keys)
+            + flag(self.output_bias, hidden)
+            + flag(self.mlp_bias, 2 * inner + hidden);
+        let norms = 2 * hidden + flag(self.qk_norm, 2 * head_dim);
+        let embeddings = vocab * hidden * if self.tie_word_embeddings { 1 } else { 2 };
+        layers * (matrices + biases + norms) + hidden + embeddings
+    }
+}
+
 fn rope_scaling(reader: &Reader, rope: &Value) -> Result<RopeScaling> {
     let kind = rope.get("rope_type").or(rope.get("type")).and_then(Value::as_str);
     let scaling = Reader { source: reader.source, value: rope };

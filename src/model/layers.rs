@@ -1,7 +1,7 @@
 //! The parts that every family is made of. Names equal the checkpoints' keys.
 
 use super::config::{Config, RopeScaling};
-use super::weights::{Matrix, Weights};
+use super::weights::{Matrix, Tensors};
 #[cfg(target_os = "linux")]
 use crate::fused;
 use crate::roofline::WeightFormat;
@@ -20,7 +20,7 @@ pub struct Linear {
 
 impl Linear {
     /// Takes `{name}.weight` of shape `[outputs, inputs]` and, if `bias`, `{name}.bias`.
-    pub fn take(weights: &mut Weights, name: &str, outputs: i32, inputs: i32, bias: bool) -> Result<Self> {
+    pub fn take(weights: &mut dyn Tensors, name: &str, outputs: i32, inputs: i32, bias: bool) -> Result<Self> {
         let weight = weights.take_matrix(name, outputs, inputs)?;
         let bias = bias.then(|| weights.take(&format!("{name}.bias"), &[outputs])).transpose()?;
         Ok(Linear { weight, bias })
@@ -121,7 +121,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    pub fn take(weights: &mut Weights, name: &str, vocab: i32, hidden: i32) -> Result<Self> {
+    pub fn take(weights: &mut dyn Tensors, name: &str, vocab: i32, hidden: i32) -> Result<Self> {
         Ok(Embedding { weight: weights.take_matrix(name, vocab, hidden)? })
     }
 
@@ -155,7 +155,7 @@ pub struct RmsNorm {
 }
 
 impl RmsNorm {
-    pub fn take(weights: &mut Weights, name: &str, size: i32, eps: f32) -> Result<Self> {
+    pub fn take(weights: &mut dyn Tensors, name: &str, size: i32, eps: f32) -> Result<Self> {
         Ok(RmsNorm { weight: weights.take(&format!("{name}.weight"), &[size])?, eps })
     }
 

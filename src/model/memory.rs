@@ -38,7 +38,8 @@ pub fn check_cache(path: &Path, config: &Config, dtype: Dtype, tokens: usize) ->
     check_bytes(path, &what, token_bytes.saturating_mul(tokens as u64), "lower the number of tokens")
 }
 
-fn check_bytes(path: &Path, what: &str, needed: u64, way_out: &str) -> Result<()> {
+/// Refuses `what` at `path` if it needs more than the memory that is free.
+pub fn check_bytes(path: &Path, what: &str, needed: u64, way_out: &str) -> Result<()> {
     if !matches!(Device::try_default()?.get_type()?, DeviceType::Cpu) {
         return Ok(());
     }

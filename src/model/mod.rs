@@ -20,6 +20,8 @@ mod qwen2;
 mod qwen3;
 mod safetensors;
 mod stored;
+mod synthetic;
+pub mod timed;
 pub mod token_stream;
 pub mod tokenizer;
 pub mod transformer;
@@ -28,6 +30,7 @@ pub mod weights;
 use anyhow::Result;
 use checkpoint::Checkpoint;
 use config::{Config, Reader};
+use serde_json::Value;
 use std::path::Path;
 use transformer::Transformer;
 use weights::LoadOptions;
@@ -52,10 +55,25 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transform
     Ok((checkpoint, model))
 }
 
+/// Makes a model of the shapes that `config` (a `config.json`) declares, with random weights. `source` names the file that
+/// declares them.
+pub fn synthetic(source: &Path, config: &Value, options: &LoadOptions, seed: u64) -> Result<Transformer> {
+    let config = config_of(&source.display().to_string(), config)?;
+    let mut weights = synthetic::Synthetic::new(options, seed)?;
+    weights.check_memory(source, &config)?;
+    #[cfg(target_os = "linux")]
+    let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes(&config) as usize);
+    Transformer::take(config, &mut weights)
+}
+
 /// The shape that a checkpoint's `config.json` declares.
 pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
-    let source = checkpoint.path.display().to_string();
-    let model_type = checkpoint.config["model_type"].as_str().unwrap_or_default();
+    config_of(&checkpoint.path.display().to_string(), &checkpoint.config)
+}
+
+/// The shape that a `config.json` declares; `source` names it in messages.
+fn config_of(source: &str, config: &Value) -> Result<Config> {
+    let model_type = config["model_type"].as_str().unwrap_or_default();
     let names: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
     let (_, family) = FAMILIES.iter().find(|(name, _)| *name == model_type).ok_or_else(|| {
         crate::usage!(
@@ -63,5 +81,5 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
             names.join(", ")
         )
     })?;
-    family(&Reader { source: &source, value: &checkpoint.config })
+    family(&Reader { source, value: config })
 }

@@ -3,7 +3,7 @@
 use super::cache::KvCache;
 use super::config::Config;
 use super::layers::{Embedding, Linear, RmsNorm, Rope, Stacked, swiglu};
-use super::weights::Weights;
+use super::weights::Tensors;
 #[cfg(target_os = "linux")]
 use crate::fused;
 use crate::roofline::{ModelShape, WeightFormat};
@@ -47,7 +47,7 @@ struct Attention {
 }
 
 impl Attention {
-    fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
+    fn take(weights: &mut dyn Tensors, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
         let (hidden, heads, kv) =
             (config.hidden_size, config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim);
         let mut linear =
@@ -137,7 +137,7 @@ struct Mlp {
 }
 
 impl Mlp {
-    fn take(weights: &mut Weights, name: &str, config: &Config) -> Result<Self> {
+    fn take(weights: &mut dyn Tensors, name: &str, config: &Config) -> Result<Self> {
         let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let mut linear = |part: &str, outputs, inputs| {
             Linear::take(weights, &format!("{name}.{part}"), outputs, inputs, config.mlp_bias)
@@ -162,8 +162,8 @@ struct Block {
 }
 
 impl Block {
-    fn take(weights: &mut Weights, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
-        let norm = |weights: &mut Weights, part: &str| {
+    fn take(weights: &mut dyn Tensors, name: &str, config: &Config, rope: &Rope) -> Result<Self> {
+        let norm = |weights: &mut dyn Tensors, part: &str| {
             RmsNorm::take(weights, &format!("{name}.{part}"), config.hidden_size, config.rms_norm_eps)
         };
         Ok(Block {
@@ -202,7 +202,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// Takes every tensor that `config` calls for out of `weights`.
-    pub fn take(config: Config, weights: &mut Weights) -> Result<Self> {
+    pub fn take(config: Config, weights: &mut dyn Tensors) -> Result<Self> {
         let rope = Rope::new(&config);
         let embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
         let layers = (0..config.num_layers)

@@ -79,34 +79,17 @@ pub fn declared_dtype(checkpoint: &Checkpoint) -> Option<Dtype> {
     Some(name.as_str()?.parse::<scenario::Dtype>().ok()?.into())
 }
 
-impl Weights {
-    /// The type that everything but quantised matrices should have; `None` where the file's own types count.
-    pub fn dtype(&self) -> Option<Dtype> {
-        self.dtype
-    }
-
-    /// Refuses weights that do not fit into this machine's memory all together.
-    pub fn check_memory(&self) -> Result<()> {
-        super::memory::check(&self.catalogue, &self.options)
-    }
-
-    /// Bytes of all tensors in the precision asked for.
-    pub fn bytes(&self) -> u64 {
-        super::memory::bytes(&self.catalogue, &self.options)
-    }
-
-    /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
-    pub fn check_memory_one_by_one(&self, pending: usize) -> Result<()> {
-        super::memory::check_one_by_one(&self.catalogue, &self.options, pending as u64)
-    }
-
-    /// Whether there is a tensor of this full name, for example `model.norm.weight`.
-    pub fn contains(&self, name: &str) -> bool {
-        self.catalogue.tensors.contains_key(name)
-    }
-
+/// Where a model's tensors come from.
+pub trait Tensors {
     /// A dense tensor by its full name.
-    pub fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
+    fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array>;
+
+    /// The matrix `{module}.weight` of shape `[outputs, inputs]`, for example of `model.layers.0.mlp.up_proj`.
+    fn take_matrix(&mut self, module: &str, outputs: i32, inputs: i32) -> Result<Matrix>;
+}
+
+impl Tensors for Weights {
+    fn take(&mut self, name: &str, shape: &[i32]) -> Result<Array> {
         let tensor = self.remove(name, shape)?;
         self.in_context(&tensor, |weights| {
             let array = weights.read_dense(&tensor)?;
@@ -116,8 +99,7 @@ impl Weights {
         })
     }
 
-    /// The matrix `{module}.weight` of shape `[outputs, inputs]`, for example of `model.layers.0.mlp.up_proj`.
-    pub fn take_matrix(&mut self, module: &str, outputs: i32, inputs: i32) -> Result<Matrix> {
+    fn take_matrix(&mut self, module: &str, outputs: i32, inputs: i32) -> Result<Matrix> {
         let name = format!("{module}.weight");
         let quantized = self.contains(&format!("{module}.scales"));
         let settings = if quantized { Some(self.settings(module)?) } else { None };
@@ -149,6 +131,33 @@ impl Weights {
             transforms::eval(matrix.arrays())?;
             Ok(matrix)
         })
+    }
+}
+
+impl Weights {
+    /// The type that everything but quantised matrices should have; `None` where the file's own types count.
+    pub fn dtype(&self) -> Option<Dtype> {
+        self.dtype
+    }
+
+    /// Refuses weights that do not fit into this machine's memory all together.
+    pub fn check_memory(&self) -> Result<()> {
+        super::memory::check(&self.catalogue, &self.options)
+    }
+
+    /// Bytes of all tensors in the precision asked for.
+    pub fn bytes(&self) -> u64 {
+        super::memory::bytes(&self.catalogue, &self.options)
+    }
+
+    /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
+    pub fn check_memory_one_by_one(&self, pending: usize) -> Result<()> {
+        super::memory::check_one_by_one(&self.catalogue, &self.options, pending as u64)
+    }
+
+    /// Whether there is a tensor of this full name, for example `model.norm.weight`.
+    pub fn contains(&self, name: &str) -> bool {
+        self.catalogue.tensors.contains_key(name)
     }
 
     /// Takes any tensor that is left, matrices as such, with its full name. `None` when all are taken.

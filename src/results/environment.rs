@@ -3,8 +3,8 @@
 use super::SCHEMA_VERSION;
 use super::wire::write_atomically;
 use crate::roofline::Ceilings;
-use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -17,8 +17,8 @@ pub struct Stamp {
     /// Of all files of the folder.
     pub schema_version: u32,
     pub identity: Identity,
-    /// The scenario as declared before anything was measured.
-    pub scenario: Scenario,
+    /// What was declared before anything was measured: for `tune` the scenario. See [`Stamp::declared`].
+    pub scenario: Value,
     /// One object for each launch: device, library versions, threads, measured ceilings, commit, time.
     pub launches: Vec<Value>,
 }
@@ -34,9 +34,42 @@ pub struct Identity {
     pub weights_sha256: String,
     /// MLX's version and build; a row of another version is another experiment.
     pub mlx: String,
+    /// Which command measured it.
+    #[serde(default, skip_serializing_if = "Kind::is_tune")]
+    pub kind: Kind,
     /// When the draft lengths are compared, which decides what may be concluded.
     #[serde(default, skip_serializing_if = "Design::is_blocks")]
     pub design: Design,
+}
+
+/// Which command measured a folder, which decides what can be derived from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    #[default]
+    Tune,
+    Cost,
+    Baseline,
+    Sweep,
+    /// Published tables of others.
+    Reference,
+}
+
+impl Kind {
+    fn is_tune(&self) -> bool {
+        *self == Kind::Tune
+    }
+
+    /// As in `environment.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Tune => "tune",
+            Kind::Cost => "cost",
+            Kind::Baseline => "baseline",
+            Kind::Sweep => "sweep",
+            Kind::Reference => "reference",
+        }
+    }
 }
 
 /// When the draft lengths are compared.
@@ -79,6 +112,7 @@ impl Identity {
             ("target", &self.target, &other.target),
             ("weights_sha256", &self.weights_sha256, &other.weights_sha256),
             ("mlx", &self.mlx, &other.mlx),
+            ("kind", &self.kind.name().to_string(), &other.kind.name().to_string()),
             ("design", &self.design.name(), &other.design.name()),
         ];
         for (name, there, asked) in parts {
@@ -120,9 +154,16 @@ pub fn mixed(launches: &[Value]) -> Option<String> {
 
 impl Stamp {
     /// A new folder's stamp, before its first launch.
-    pub(super) fn new(identity: &Identity, scenario: &Scenario) -> Stamp {
-        let (identity, scenario) = (identity.clone(), scenario.clone());
-        Stamp { schema_version: SCHEMA_VERSION, identity, scenario, launches: Vec::new() }
+    pub(super) fn new(identity: &Identity, declared: &impl Serialize) -> Result<Stamp> {
+        let scenario = serde_json::to_value(declared)?;
+        Ok(Stamp { schema_version: SCHEMA_VERSION, identity: identity.clone(), scenario, launches: Vec::new() })
+    }
+
+    /// What was declared before anything was measured. Errors name the file in `folder` and the field.
+    pub fn declared<D: DeserializeOwned>(&self, folder: &Path) -> Result<D> {
+        let declared = serde_path_to_error::deserialize(self.scenario.clone());
+        let shown = folder.join(FILE);
+        declared.map_err(|error| anyhow::anyhow!("{}: scenario.{}: {}", shown.display(), error.path(), error.inner()))
     }
 
     /// A folder's stamp, if it has one. Errors name the file and the field.

@@ -13,7 +13,7 @@ mod table;
 mod wire;
 
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
-pub use environment::{Design, Identity, Stamp, mixed};
+pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, write};

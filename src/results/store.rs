@@ -3,8 +3,8 @@
 use super::environment::{Identity, Stamp, mixed};
 use super::table::{Table, places};
 use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
-use crate::scenario::Scenario;
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 use serde_json::Value;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -20,8 +20,9 @@ pub struct ResultsDir {
 }
 
 impl ResultsDir {
-    /// Creates or reopens a folder. One of another identity or schema version, or one in use, is refused.
-    pub fn open(path: &Path, identity: &Identity, scenario: &Scenario) -> Result<ResultsDir> {
+    /// Creates or reopens a folder; a new one is stamped with what is declared. One of another identity or schema version,
+    /// or one in use, is refused.
+    pub fn open(path: &Path, identity: &Identity, declared: &impl Serialize) -> Result<ResultsDir> {
         let shown = path.display().to_string();
         std::fs::create_dir_all(path).with_context(|| format!("cannot create the results folder {shown}"))?;
         let lock = lock(path)?;
@@ -33,7 +34,7 @@ impl ResultsDir {
             None if holds_results(path)? => {
                 bail!("{shown}: has CSV files but no environment.json; name another folder with --results")
             }
-            None => Stamp::new(identity, scenario),
+            None => Stamp::new(identity, declared)?,
         };
         // Written now: a folder that cannot be written to is found before anything is measured.
         stamp.write(path)?;
@@ -121,7 +122,7 @@ mod tests {
 
     const ENVIRONMENT: &str = "environment.json";
 
-    fn scenario() -> Scenario {
+    fn scenario() -> crate::scenario::Scenario {
         crate::scenario::load(Path::new("scenarios/quickstart.toml")).unwrap().scenario
     }
 
@@ -143,7 +144,8 @@ mod tests {
         }
         let stamp = Stamp::read(&path).unwrap().unwrap();
         assert_eq!(stamp.launches, vec![json!({ "threads": 2 }); 3]);
-        assert_eq!((stamp.identity, stamp.scenario), (identity(), scenario()));
+        assert_eq!(stamp.declared::<crate::scenario::Scenario>(&path).unwrap(), scenario());
+        assert_eq!(stamp.identity, identity());
     }
 
     #[test]

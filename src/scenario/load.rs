@@ -1,6 +1,7 @@
 //! A scenario file with everything that it refers to.
 
 use super::draft_file::DraftSpec;
+use super::model_file::{ModelFile, ModelWeights};
 use super::prompts::{PromptSet, load_prompts};
 use super::schema::Scenario;
 use super::toml_file::{self, field_error};
@@ -87,7 +88,7 @@ fn locate(scenario: &Path, entry: &str) -> Option<PathBuf> {
 
 impl ModelSource {
     /// Finds a model named in `file` (a scenario or draft file) under `field`: `hf://org/name[@revision]`, a path, or
-    /// a name under `models/`; paths are relative to the file or to a folder above it.
+    /// a name under `models/` or of `scenarios/models/NAME.toml`; paths are relative to the file or to a folder above it.
     pub fn find(file: &Path, field: &str, model: &str) -> Result<ModelSource> {
         if let Some(repository) = model.strip_prefix("hf://") {
             let (name, revision) = repository.split_once('@').unwrap_or((repository, "main"));
@@ -97,6 +98,18 @@ impl ModelSource {
                 return Err(field_error(file, field, message));
             }
             return Ok(ModelSource::Hub(model.to_string()));
+        }
+        let folder = std::path::absolute(file)?;
+        if let Some(named) = ModelFile::find(&folder, model)? {
+            return match named.weights {
+                ModelWeights::Checkpoint(checkpoint) => ModelSource::find(&named.path, "model", &checkpoint),
+                ModelWeights::Synthetic(_) => {
+                    let message = format!(
+                        "'{model}' has random weights, whose text and acceptance mean nothing; name a trained checkpoint"
+                    );
+                    Err(field_error(file, field, message))
+                }
+            };
         }
         let under_models = format!("models/{model}");
         let found = locate(file, model).or_else(|| locate(file, &under_models));
@@ -215,6 +228,13 @@ model = "tiny"
             let error = error(&text);
             assert!(error.contains(expected), "expected '{expected}' in: {error}");
         }
+    }
+
+    #[test]
+    fn a_model_with_random_weights_is_no_target() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios/quickstart.toml");
+        let error = ModelSource::find(&file, "target.model", "mistral-7b").unwrap_err().to_string();
+        assert!(error.ends_with("quickstart.toml: target.model: 'mistral-7b' has random weights, whose text and acceptance mean nothing; name a trained checkpoint"), "{error}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod budget;
 mod draft_file;
 mod load;
+mod model_file;
 mod precision;
 mod prompts;
 mod range;
@@ -16,6 +17,7 @@ mod toml_file;
 pub use budget::{format_budget, parse_budget};
 pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
 pub use load::{Loaded, ModelSource, NamedDraft, load};
+pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
