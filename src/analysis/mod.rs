@@ -25,4 +25,4 @@ pub use plan::{Goal, Need, Spread, pilot_spreads, plan};
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 pub use race::{RaceSoFar, race};
 pub use reference::{Bounds, Outlook, PublishedPoint, Reference, Ridge, Scatter, Verdict, reference};
-pub use regimes::{RegimeMap, regime_map};
+pub use regimes::{RegimeMap, regime_map, sweep_folders};

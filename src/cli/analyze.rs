@@ -1,9 +1,12 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::Global;
-use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map};
+use crate::analysis::{
+    Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
+    sweep_folders,
+};
 use crate::report::{contrast_sentence, decision_table, opinions, race, reference_text, regime_table, sentence};
-use crate::results::{PredictionRow, write};
+use crate::results::{Kind, PredictionRow, Stamp, write};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -41,6 +44,9 @@ pub struct Args {
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
     let [path] = args.paths.as_slice() else { return map(args) };
+    if path.is_dir() && Stamp::read(path)?.is_some_and(|stamp| stamp.identity.kind == Kind::Sweep) {
+        return sweep(path, &sweep_folders(path)?, args.json);
+    }
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
     }
@@ -76,7 +82,28 @@ fn map(args: &Args) -> Result<()> {
         write(out, &map.regimes)?;
         write(out, &map.contrasts)?;
     }
-    if args.json {
+    show_map(&map, args.json)
+}
+
+/// Writes and prints the map of a sweep's cells that are done; the decision if there is one alone.
+pub fn sweep(path: &Path, cells: &[PathBuf], json: bool) -> Result<()> {
+    match cells {
+        [] => {
+            eprintln!("ridgepoint: warning: {}: no cell is done", path.display());
+            Ok(())
+        }
+        [cell] => folder(cell, json, false),
+        several => {
+            let map = regime_map(several, false)?;
+            write(path, &map.regimes)?;
+            write(path, &map.contrasts)?;
+            show_map(&map, json)
+        }
+    }
+}
+
+fn show_map(map: &RegimeMap, json: bool) -> Result<()> {
+    if json {
         let (regimes, contrasts) = (&map.regimes, &map.contrasts);
         println!("{}", json!({ "regimes": regimes, "contrasts": contrasts, "warnings": map.warnings }));
         return Ok(());

@@ -19,9 +19,9 @@ mod fetch;
 mod generate;
 mod output;
 mod plan;
-#[cfg(feature = "mlx")]
 mod screen;
 mod simulate;
+mod sweep;
 #[cfg(feature = "mlx")]
 mod tune;
 
@@ -59,6 +59,7 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
+    Sweep(sweep::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -80,6 +81,7 @@ pub fn run() -> Result<()> {
     match &cli.command {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
+        Command::Sweep(args) => sweep::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

@@ -4,6 +4,7 @@
 //! How to add a file: one row type with its key in `rows.rs` (raw) or `derived.rs` (rebuilt by `analyze`), one line in
 //! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
 
+mod cells;
 mod derived;
 mod environment;
 mod published;
@@ -12,6 +13,7 @@ mod store;
 mod table;
 mod wire;
 
+pub use cells::{CellRow, CellState, Pending, pending};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use published::PublishedTable;
@@ -34,6 +36,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<TraceRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
+        entry::<CellRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
         entry::<ArmRow>(),

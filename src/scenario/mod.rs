@@ -12,6 +12,8 @@ mod prompts;
 mod range;
 mod reference_file;
 mod schema;
+mod simulated;
+mod sweep;
 mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
@@ -23,3 +25,5 @@ pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
 pub use reference_file::{PublishedDrafter, REFERENCE_FILE, ReferenceFile};
 pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};
+pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
+pub use sweep::{Cell, Precision, Sweep};
