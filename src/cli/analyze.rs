@@ -5,7 +5,11 @@ use crate::analysis::{
     Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
 };
-use crate::report::{contrast_sentence, decision_table, opinions, race, reference_text, regime_table, sentence};
+use crate::experiment::Baseline;
+use crate::report::{
+    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
+    sentence,
+};
 use crate::results::{Kind, PredictionRow, Stamp, write};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
@@ -44,9 +48,6 @@ pub struct Args {
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
     let [path] = args.paths.as_slice() else { return map(args) };
-    if path.is_dir() && Stamp::read(path)?.is_some_and(|stamp| stamp.identity.kind == Kind::Sweep) {
-        return sweep(path, &sweep_folders(path)?, args.json);
-    }
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
     }
@@ -114,8 +115,34 @@ fn show_map(map: &RegimeMap, json: bool) -> Result<()> {
     Ok(())
 }
 
-/// Rebuilds and shows a results folder.
+/// Rebuilds and shows a results folder, whichever command measured it.
 pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
+    match Stamp::read(path)?.map(|stamp| stamp.identity.kind) {
+        None | Some(Kind::Tune) => tune_folder(path, json, allow_mixed),
+        Some(Kind::Baseline) => baseline_folder(path, json),
+        Some(Kind::Sweep) => sweep(path, &sweep_folders(path)?, json),
+        Some(kind) => Err(usage!("{}: this program cannot analyse results of '{}'", path.display(), kind.name())),
+    }
+}
+
+/// Rebuilds and shows the verdicts of the baseline experiments.
+pub fn baseline_folder(path: &Path, json: bool) -> Result<()> {
+    let derived = crate::experiment::baseline(path)?;
+    derived.write(path)?;
+    if json {
+        let Baseline { hypotheses, invalid, samples, ceilings, .. } = &derived;
+        println!(
+            "{}",
+            json!({ "hypotheses": hypotheses, "invalid": invalid, "samples": samples, "ceilings": ceilings })
+        );
+        return Ok(());
+    }
+    println!("{}\n", hypothesis_table(&derived));
+    baseline_notes(&derived).iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+fn tune_folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)

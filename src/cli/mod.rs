@@ -10,6 +10,8 @@ macro_rules! println {
 
 mod analyze;
 #[cfg(feature = "mlx")]
+mod baseline;
+#[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
 mod doctor;
@@ -60,6 +62,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
     Sweep(sweep::Args),
+    #[cfg(feature = "mlx")]
+    Baseline(baseline::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -82,6 +86,8 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
         Command::Sweep(args) => sweep::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

@@ -111,10 +111,7 @@ impl Job<'_> {
         let copy = ceilings::copy_bandwidth(self.device, self.environment.memory_bytes, time)?;
         progress.step();
         let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
-        let ceilings = Ceilings {
-            bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(self.device, &copy),
-            matrix_flops_per_s: 1e9 * rate.best_gflop_s,
-        };
+        let ceilings = ceilings::ceilings(self.device, &copy, &rate);
         progress.step();
         let mut launch = serde_json::to_value(self.environment)?;
         launch["ceilings"] = serde_json::to_value(ceilings)?;

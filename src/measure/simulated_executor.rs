@@ -115,6 +115,7 @@ impl SimulatedExecutor {
         Ceilings {
             bandwidth_bytes_per_s: 1e9 * self.machine.bandwidth_gb_s,
             matrix_flops_per_s: 1e12 * self.machine.matrix_tflop_s,
+            read_bytes_per_s: None,
         }
     }
 

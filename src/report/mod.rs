@@ -2,6 +2,7 @@
 //!
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
+mod baseline;
 mod opinions;
 mod reference;
 mod regimes;
@@ -10,6 +11,7 @@ pub mod stream;
 mod sweep;
 mod table;
 
+pub use baseline::{baseline_notes, hypothesis_table, scale};
 pub use opinions::{opinions, race};
 pub use reference::reference_text;
 pub use regimes::{contrast_sentence, regime_table};

@@ -4,6 +4,7 @@
 //! How to add a file: one row type with its key in `rows.rs` (raw) or `derived.rs` (rebuilt by `analyze`), one line in
 //! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
 
+mod baseline;
 mod cells;
 mod derived;
 mod environment;
@@ -13,12 +14,13 @@ mod store;
 mod table;
 mod wire;
 
+pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read, read_raw, write};
+pub use store::{ResultsDir, read, read_raw, read_raw_as, write};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
 
@@ -44,5 +46,8 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<SensitivityRow>(),
         entry::<RegimeRow>(),
         entry::<ContrastRow>(),
+        entry::<SampleRow>(),
+        entry::<PointRow>(),
+        entry::<HypothesisRow>(),
     ]
 }
