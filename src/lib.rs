@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod cli;
 pub mod error;
 pub mod experiment;
+pub mod measure;
 pub mod report;
 pub mod results;
 pub mod roofline;
@@ -25,7 +26,5 @@ pub mod draft;
 mod fused;
 #[cfg(feature = "mlx")]
 pub mod machine;
-#[cfg(feature = "mlx")]
-pub mod measure;
 #[cfg(feature = "mlx")]
 pub mod model;

@@ -3,6 +3,7 @@
 //! How to add a derived file: one row type in `src/results/derived.rs`, one function from raw rows to its rows here, one
 //! field in [`Derived`].
 
+mod audit;
 mod choice;
 mod comparison;
 mod derive;
@@ -11,9 +12,11 @@ mod minimal;
 mod plan;
 mod predictions;
 mod race;
+mod reference;
 mod regimes;
 mod sensitivity;
 
+pub use audit::Audit;
 pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use gather::{Arm, Complete, Counts, complete_blocks};
@@ -21,4 +24,5 @@ pub use minimal::read_minimal;
 pub use plan::{Goal, Need, Spread, pilot_spreads, plan};
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 pub use race::{RaceSoFar, race};
-pub use regimes::{RegimeMap, regime_map};
+pub use reference::{Bounds, Outlook, PublishedPoint, Reference, Ridge, Scatter, Verdict, reference};
+pub use regimes::{RegimeMap, regime_map, sweep_folders};

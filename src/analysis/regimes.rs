@@ -2,14 +2,14 @@
 
 use super::derive::{Derived, RegimeChoice, derive};
 use super::gather::Complete;
-use crate::results::{ContrastRow, Design, RegimeRow};
+use crate::results::{CellRow, CellState, ContrastRow, Design, RegimeRow, read_raw};
 use crate::stats::blocks::Blocks;
 use crate::stats::multiple::holm;
 use crate::stats::parallel::in_parallel;
 use crate::stats::regimes::{Options, contrast};
 use anyhow::{Context, Result, anyhow};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Monte-Carlo draws of a contrast's test, and resamples of its intervals.
 const DRAWS: usize = 20_000;
@@ -31,6 +31,12 @@ struct Measured {
     complete: Complete,
     confidence: f64,
     seed: u64,
+}
+
+/// The folders of a sweep's cells that are done, in the order in which they were.
+pub fn sweep_folders(sweep: &Path) -> Result<Vec<PathBuf>> {
+    let rows: Vec<CellRow> = read_raw(sweep)?;
+    Ok(rows.iter().filter(|row| row.state == CellState::Done).map(|row| sweep.join(&row.cell)).collect())
 }
 
 /// Derives every folder and contrasts regimes of one drafter that differ in a single factor: machine, model (target and

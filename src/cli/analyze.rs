@@ -1,12 +1,17 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::Global;
-use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, regime_map};
+use crate::analysis::{
+    Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
+    sweep_folders,
+};
 use crate::experiment::Baseline;
 use crate::report::{
-    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, regime_table, sentence,
+    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
+    sentence,
 };
 use crate::results::{Kind, PredictionRow, Stamp, write};
+use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -14,7 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
-/// their regimes and whether the best draft length differs between them
+/// their regimes and whether the best draft length differs between them; or, of a published cost curve (reference.toml
+/// beside cost.csv), what it implies and what it does not
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Results folders, or one CSV file
@@ -45,7 +51,20 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
     }
+    if path.join(REFERENCE_FILE).exists() {
+        return published(args, path);
+    }
     if path.is_dir() { folder(path, args.json, args.allow_mixed) } else { analyze_file(args, path) }
+}
+
+/// Prints what a published curve says and what it does not.
+fn published(args: &Args, path: &Path) -> Result<()> {
+    let reference = reference(path)?;
+    match args.json {
+        true => println!("{}", serde_json::to_string(&reference)?),
+        false => println!("{}", reference_text(&reference)),
+    }
+    Ok(())
 }
 
 /// Prints and writes the map of several folders.
@@ -64,7 +83,28 @@ fn map(args: &Args) -> Result<()> {
         write(out, &map.regimes)?;
         write(out, &map.contrasts)?;
     }
-    if args.json {
+    show_map(&map, args.json)
+}
+
+/// Writes and prints the map of a sweep's cells that are done; the decision if there is one alone.
+pub fn sweep(path: &Path, cells: &[PathBuf], json: bool) -> Result<()> {
+    match cells {
+        [] => {
+            eprintln!("ridgepoint: warning: {}: no cell is done", path.display());
+            Ok(())
+        }
+        [cell] => folder(cell, json, false),
+        several => {
+            let map = regime_map(several, false)?;
+            write(path, &map.regimes)?;
+            write(path, &map.contrasts)?;
+            show_map(&map, json)
+        }
+    }
+}
+
+fn show_map(map: &RegimeMap, json: bool) -> Result<()> {
+    if json {
         let (regimes, contrasts) = (&map.regimes, &map.contrasts);
         println!("{}", json!({ "regimes": regimes, "contrasts": contrasts, "warnings": map.warnings }));
         return Ok(());
@@ -80,6 +120,7 @@ pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     match Stamp::read(path)?.map(|stamp| stamp.identity.kind) {
         None | Some(Kind::Tune) => tune_folder(path, json, allow_mixed),
         Some(Kind::Baseline) => baseline_folder(path, json),
+        Some(Kind::Sweep) => sweep(path, &sweep_folders(path)?, json),
         Some(kind) => Err(usage!("{}: this program cannot analyse results of '{}'", path.display(), kind.name())),
     }
 }

@@ -21,9 +21,9 @@ mod fetch;
 mod generate;
 mod output;
 mod plan;
-#[cfg(feature = "mlx")]
 mod screen;
 mod simulate;
+mod sweep;
 #[cfg(feature = "mlx")]
 mod tune;
 
@@ -61,6 +61,7 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
+    Sweep(sweep::Args),
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
@@ -84,6 +85,7 @@ pub fn run() -> Result<()> {
     match &cli.command {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
+        Command::Sweep(args) => sweep::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),

@@ -2,28 +2,16 @@
 
 use super::screen::Screen;
 use super::{Global, analyze};
-use crate::draft;
+use crate::machine::device;
 use crate::machine::environment::Environment;
-use crate::machine::{ceilings, device};
-use crate::measure::Progress;
-use crate::measure::runs::Drafters;
-use crate::measure::tune::{TunePrompt, Tuner};
-use crate::model::chat::Message;
-use crate::model::hub;
-use crate::model::language_model::LanguageModel;
-use crate::model::weights::LoadOptions;
-use crate::results::{Design, Identity, PromptRow, ResultsDir};
-use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
+use crate::measure::job::Job;
+use crate::results::{Design, ResultsDir};
+use crate::scenario::{self, parse_budget};
 use anyhow::{Context, Result};
-use serde_json::json;
-use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// How long copy bandwidth is measured; half of it for the matrix rate. A short budget shortens both.
-const CEILING_TIME: Duration = Duration::from_secs(2);
 
 /// Choose a draft length: measure verification cost and acceptance, time the promising lengths, decide and confirm
 #[derive(clap::Args, Debug)]
@@ -64,70 +52,37 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             loaded.scenario.temperature
         ));
     }
+    if loaded.scenario.sweep.is_some() || loaded.scenario.simulated.is_some() {
+        let shown = args.scenario.display();
+        return Err(crate::usage!("{shown}: has a [sweep] or [simulated] table; run it with ridgepoint sweep"));
+    }
     if let Some(name) = args.machine.as_deref().filter(|name| !scenario::is_file_name(name)) {
         return Err(crate::usage!("--machine '{name}' must be 1 to 64 letters, digits, '.', '_' or '-'"));
     }
     let kind = device::select(global.device)?;
     let environment = Environment::detect(kind, args.machine.as_deref())?;
-    let model_path = match loaded.target_source()? {
-        ModelSource::Local(path) => path,
-        ModelSource::Hub(name) => hub::resolve(&name)?,
-    };
-    let design = args.design();
-    let identity = || anyhow::Ok(Identity { design, ..identity(&loaded, &environment, &model_path)? });
     let folder = args.results.join(&environment.machine).join(&loaded.scenario.name);
+    let stop = Arc::new(AtomicBool::new(false));
+    let job = Job {
+        loaded: &loaded,
+        environment: &environment,
+        device: kind,
+        design: args.design(),
+        started,
+        budget: args.budget,
+        stop: Arc::clone(&stop),
+    };
     // A run that may be stopped at any time is complete only when its user says so.
     if args.budget.is_none() && !args.anytime && folder.join("decision.csv").exists() {
-        ResultsDir::check(&folder, &identity()?)?;
+        ResultsDir::check(&folder, &job.identity(&job.target()?)?)?;
         eprintln!("{}: complete; remove it or name another folder with --results to measure again", folder.display());
         return analyze::folder(&folder, args.json, false);
     }
-
-    let stop = Arc::new(AtomicBool::new(false));
     if args.anytime {
         stop_on_interrupt(&stop)?;
     }
-    // Whatever can be wrong with the input is found before anything is measured.
     let mut screen = Screen::new(args.quiet);
-    screen.stage("loading the models", 1);
-    let options =
-        LoadOptions { dtype: loaded.scenario.target.dtype.map(Into::into), quantize: loaded.scenario.target.quantize };
-    let target = LanguageModel::load(&model_path, &options)?;
-    let prompts = prompts(&loaded, &target)?;
-    let drafters = drafters(&loaded, &target)?;
-    let identity = identity()?;
-    let mut results = ResultsDir::open(&folder, &identity, &loaded.scenario)?;
-    screen.step();
-
-    let budget = args.budget.unwrap_or(loaded.scenario.time_budget);
-    screen.stage("measuring what the machine can do", 2);
-    let time = CEILING_TIME.min(budget / 20);
-    let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, time)?;
-    screen.step();
-    let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
-    let ceilings = ceilings::ceilings(kind, &copy, &rate);
-    screen.step();
-    let mut launch = serde_json::to_value(&environment)?;
-    launch["ceilings"] = serde_json::to_value(ceilings)?;
-    launch["copy_bandwidth"] = serde_json::to_value(&copy)?;
-    launch["matrix_rate"] = json!(rate);
-    results.begin_launch(launch)?;
-    let mut tuner = Tuner {
-        scenario: &loaded.scenario,
-        machine: environment.machine.clone(),
-        target_name: identity.target.clone(),
-        target: &target,
-        drafters,
-        prompts,
-        device: kind,
-        ceilings,
-        results,
-        design,
-        started,
-        budget,
-        stop,
-    };
-    let derived = tuner.run(&mut screen)?;
+    let derived = job.run(&folder, &mut screen)?;
     screen.finish();
     analyze::show(&derived, args.json)?;
     eprintln!("Results: {}", folder.display());
@@ -156,64 +111,4 @@ fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
         }
     })
     .context("--anytime: Ctrl-C cannot be caught here")
-}
-
-fn identity(loaded: &Loaded, environment: &Environment, model: &Path) -> Result<Identity> {
-    let target = model.file_name().unwrap_or(model.as_os_str()).to_string_lossy();
-    Ok(Identity {
-        scenario: loaded.scenario.name.clone(),
-        scenario_sha256: loaded.sha256.clone(),
-        prompts_sha256: loaded.prompts.sha256.clone(),
-        machine: environment.machine.clone(),
-        target: target.trim_end_matches(".gguf").to_owned(),
-        weights_sha256: crate::model::checkpoint::weights_sha256(model)?,
-        // Another BLAS is another machine as far as times go.
-        mlx: format!("{}, {} {}", environment.mlx(), environment.blas.name, environment.blas.kernel).trim().to_owned(),
-        ..Identity::default()
-    })
-}
-
-/// The prompts that are used, as tokens. A text that does not fit the model is refused here, not in the middle.
-fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<TunePrompt>> {
-    let scenario = &loaded.scenario;
-    let used = scenario.tune_prompts + scenario.confirm_prompts;
-    let longest_draft = scenario.draft_lengths.values().last().copied().unwrap_or(0);
-    if let Some(context) = scenario.context {
-        let widest = scenario.widths.values().last().copied().unwrap_or(1).max(longest_draft + 1);
-        target.check_room(context + widest).with_context(|| format!("{}: context", loaded.path.display()))?;
-    }
-    let read = |(place, prompt): (usize, &scenario::Prompt)| {
-        let tokens = match &prompt.input {
-            PromptInput::Text(text) => target.encode_text(text)?,
-            PromptInput::Chat(messages) => {
-                let message = |m: &scenario::Message| Message { role: m.role.clone(), content: m.content.clone() };
-                target.encode_chat(&messages.iter().map(message).collect::<Vec<_>>())?
-            }
-        };
-        target
-            .check_room(tokens.len() + scenario.max_tokens + longest_draft)
-            .with_context(|| format!("prompt '{}' of {}", prompt.id, loaded.path.display()))?;
-        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-        let row = PromptRow {
-            prompt: prompt.id.clone(),
-            category: prompt.category.clone(),
-            split: if place < scenario.tune_prompts { "tune" } else { "confirm" }.to_owned(),
-            place: place as u64,
-            prompt_tokens: tokens.len() as u64,
-            tokens_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        Ok(TunePrompt { row, tokens })
-    };
-    loaded.prompts.prompts.iter().take(used).enumerate().map(read).collect()
-}
-
-fn drafters(loaded: &Loaded, target: &LanguageModel) -> Result<Drafters> {
-    let build = |named: &scenario::NamedDraft| {
-        let find = |name: &str| match ModelSource::find(&named.path, "path", name)? {
-            ModelSource::Local(path) => Ok(path),
-            ModelSource::Hub(name) => hub::resolve(&name),
-        };
-        Ok((named.name.clone(), draft::build(&named.path, &named.spec, target, &find)?))
-    };
-    loaded.drafts.iter().map(build).collect()
 }

@@ -44,13 +44,13 @@ impl Tuner<'_> {
         };
         let tokens = self.scenario.max_tokens as f64;
         let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
-        let arms = self.expected_arms() * self.drafters.len() as f64;
+        let arms = self.expected_arms() * self.executor.drafters().len() as f64;
         // Tracing decodes the text once; what the drafters read of it is little beside that.
         let tune_s = plain_s * (3.0 + arms);
-        let confirm_s = plain_s * (2.0 + self.drafters.len() as f64);
+        let confirm_s = plain_s * (2.0 + self.executor.drafters().len() as f64);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
-        let left = self.budget.saturating_sub(self.started.elapsed()).as_secs_f64();
+        let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();
         let share = (left / needed).min(1.0);
         let part = |all: usize| ((all as f64 * share) as usize).clamp(FEWEST_PROMPTS.min(all), all);
         let (mut tune, confirm) = (part(all_tune), part(all_confirm));
@@ -102,9 +102,9 @@ impl Tuner<'_> {
     /// best one, those are left out that are predicted to lose too much to plain decoding to be worth the time.
     pub(super) fn promising(&self, predictions: &[PredictionRow]) -> Vec<Arm> {
         let mut arms = vec![Arm::plain()];
-        for name in self.drafters.keys() {
+        for name in self.executor.drafters() {
             let mut rows: Vec<_> =
-                predictions.iter().filter(|row| &row.drafter == name && row.draft_length > 0).collect();
+                predictions.iter().filter(|row| row.drafter == name && row.draft_length > 0).collect();
             let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
             rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
             let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);

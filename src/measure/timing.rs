@@ -1,9 +1,9 @@
 //! Timed blocks: the same arms on every prompt, or those that a race has left.
 
 use super::Progress;
+use super::order::block;
 use super::plan::{FEWEST_PROMPTS, Plan};
-use super::runs::{block, first_divergence, logit_margin, run_arm};
-use super::tune::{TunePrompt, Tuner, plain_text};
+use super::tune::Tuner;
 use crate::analysis::{Arm, Rules, race};
 use crate::results::{Control, RunRow, Table};
 use anyhow::Result;
@@ -35,7 +35,7 @@ impl Tuner<'_> {
     /// and those that can no longer be its fastest are dropped; a drafter whose race is over is not timed any more.
     pub(super) fn race(&mut self, plan: &Plan, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<RunRow> = self.results.table()?;
-        let entrants = (self.scenario.draft_lengths.values().len() - 1) * self.drafters.len();
+        let entrants = (self.scenario.draft_lengths.values().len() - 1) * self.executor.drafters().len();
         progress.stage("racing the draft lengths", (plan.tune * (entrants + 2)) as u64);
         let mut arms = Vec::new();
         for place in 0..plan.tune {
@@ -56,8 +56,8 @@ impl Tuner<'_> {
         let entrants: Vec<u32> = self.scenario.draft_lengths.values().iter().map(|length| *length as u32).collect();
         let rules = Rules::of_scenario(self.scenario);
         let mut arms = vec![Arm::plain()];
-        for drafter in self.drafters.keys() {
-            let running = race(runs, drafter, &entrants, looks, blocks, &rules)?.running();
+        for drafter in self.executor.drafters() {
+            let running = race(runs, &drafter, &entrants, looks, blocks, &rules)?.running();
             arms.extend(
                 running.into_iter().map(|length| Arm { drafter: drafter.clone(), draft_length: length.into() }),
             );
@@ -68,7 +68,7 @@ impl Tuner<'_> {
 
     /// Whether the deadline has passed, which is said. The fewest prompts of which anything can be said are always timed.
     fn late(&self, done: usize, prompts: usize, deadline: Duration, progress: &mut dyn Progress) -> bool {
-        let late = done >= FEWEST_PROMPTS && self.started.elapsed() > deadline;
+        let late = done >= FEWEST_PROMPTS && self.executor.elapsed() > deadline;
         if late {
             progress.note(&format!("the time budget ended after {done} of {prompts} prompts"));
         }
@@ -83,64 +83,47 @@ impl Tuner<'_> {
         arms: &[Arm],
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        let mut reference: Option<Vec<u32>> = None;
         for (order, (arm, control)) in block(arms, self.scenario.seed, place as u64).into_iter().enumerate() {
             if self.stopped() {
                 break;
             }
             if !table.contains(&(place as u64, order as u64)) {
-                table.append(self.run_row(place, order, &arm, control, &mut reference)?)?;
+                let row = self.run_row(place, order, &arm, control, table.rows())?;
+                table.append(row)?;
             }
             progress.step();
         }
         Ok(())
     }
 
-    fn run_row(
-        &mut self,
-        place: usize,
-        order: usize,
-        arm: &Arm,
-        control: Control,
-        reference: &mut Option<Vec<u32>>,
-    ) -> Result<RunRow> {
-        let TunePrompt { row, tokens } = &self.prompts[place];
+    fn run_row(&mut self, place: usize, order: usize, arm: &Arm, control: Control, taken: &[RunRow]) -> Result<RunRow> {
+        let prompt = &self.prompts[place];
         let blank = RunRow {
-            prompt: row.prompt.clone(),
-            category: row.category.clone(),
-            split: row.split.clone(),
+            prompt: prompt.prompt.clone(),
+            category: prompt.category.clone(),
+            split: prompt.split.clone(),
             drafter: arm.drafter.clone(),
             draft_length: arm.draft_length,
             launch: self.results.launch(),
             block: place as u64,
             order: order as u64,
             control,
-            started_s: self.started.elapsed().as_secs_f64(),
+            started_s: self.executor.started_s(taken),
             ..RunRow::default()
         };
-        let max_tokens = self.scenario.max_tokens;
-        let run = match run_arm(&self.target.transformer, &mut self.drafters, arm, tokens, max_tokens) {
+        let run = match self.executor.run(place, arm, self.scenario.max_tokens, taken) {
             Ok(run) => run,
             Err(error) => return Ok(RunRow { error: format!("{error:#}"), ..blank }),
         };
-        let reference = match reference {
-            Some(reference) => reference,
-            None if arm.draft_length == 0 => reference.insert(run.tokens.clone()),
-            None => reference.insert(plain_text(self.target, tokens, max_tokens)?),
-        };
-        let first_divergence = first_divergence(reference, &run.tokens);
-        let logit_margin = first_divergence
-            .map(|position| logit_margin(&self.target.transformer, &[&tokens[..], &reference[..position]].concat()))
-            .transpose()?;
         Ok(RunRow {
-            tokens: run.tokens.len() as u64,
+            tokens: run.tokens as u64,
             seconds: Some(run.seconds),
             rounds: run.rounds as u64,
             drafted: run.drafted as u64,
             accepted: run.accepted as u64,
             cut_off: run.cut_off as u64,
-            first_divergence: first_divergence.map(|position| position as u64),
-            logit_margin: logit_margin.map(f64::from),
+            first_divergence: run.first_divergence.map(|(position, _)| position as u64),
+            logit_margin: run.first_divergence.map(|(_, margin)| margin),
             ..blank
         })
     }

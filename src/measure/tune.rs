@@ -2,56 +2,36 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::Progress;
-use super::cost::{ForwardTimer, proposal};
-use super::runs::{Drafters, run_arm};
+use super::executor::{Executor, Work};
 use crate::analysis::{Arm, Derived, derive};
-use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain};
-use crate::machine::bandwidth::BEYOND_CACHES;
-use crate::machine::ceilings::reread_gb_s;
-use crate::machine::device::DeviceKind;
-use crate::model::language_model::LanguageModel;
-use crate::results::{CostRow, Design, Mode, PromptRow, ResultsDir, Role, Table, TraceRow};
-use crate::roofline::{Ceilings, Forward, ModelShape};
+use crate::results::{CostRow, Design, Mode, PromptRow, Raw, ResultsDir, Role, Table, TraceRow};
+use crate::roofline::Forward;
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Passes over the widths and draft lengths that t(b) is measured at.
 const PASSES: u64 = 5;
 /// Steps of a timed pipelined chain.
-const CHAIN: usize = 16;
-/// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
-const CEILING_TOLERANCE: f64 = 1.1;
-
-/// One prompt of the scenario as the target reads it.
-pub struct TunePrompt {
-    pub row: PromptRow,
-    pub tokens: Vec<u32>,
-}
+pub(super) const CHAIN: usize = 16;
 
 /// What is tuned, and what it is tuned with.
 pub struct Tuner<'a> {
     pub scenario: &'a Scenario,
     pub machine: String,
     pub target_name: String,
-    pub target: &'a LanguageModel,
-    pub drafters: Drafters,
+    pub executor: &'a mut dyn Executor,
     /// Tuning prompts first, then those that confirm.
-    pub prompts: Vec<TunePrompt>,
-    pub device: DeviceKind,
-    pub ceilings: Ceilings,
+    pub prompts: Vec<PromptRow>,
     pub results: ResultsDir,
     /// When the draft lengths are compared: once on the promising ones, in a race of all, or at any time.
     pub design: Design,
-    /// When the whole job began, set-up included.
-    pub started: Instant,
     pub budget: Duration,
     /// Set from outside to stop after the run that is being timed.
     pub stop: Arc<AtomicBool>,
@@ -61,7 +41,7 @@ impl Tuner<'_> {
     /// Measures what is missing in the results folder, and derives the decision from all of it.
     pub fn run(&mut self, progress: &mut dyn Progress) -> Result<Derived> {
         let mut prompts: Table<PromptRow> = self.results.table()?;
-        prompts.complete(self.prompts.iter().map(|prompt| prompt.row.clone()).collect())?;
+        prompts.complete(self.prompts.clone())?;
         self.warm_up(progress)?;
         self.measure_cost(progress)?;
         let plan = self.plan(progress)?;
@@ -87,17 +67,14 @@ impl Tuner<'_> {
         Ok(derived)
     }
 
-    /// Runs every shape once that is timed later.
+    /// Runs every arm's shapes once.
     fn warm_up(&mut self, progress: &mut dyn Progress) -> Result<()> {
-        let longest = self.longest();
-        progress.stage("warming up", 1 + self.drafters.len() as u64);
-        let prompt = self.prompts[0].tokens.clone();
-        run_arm(&self.target.transformer, &mut self.drafters, &Arm::plain(), &prompt, 8)?;
-        progress.step();
-        let names: Vec<String> = self.drafters.keys().cloned().collect();
-        for drafter in names {
-            let arm = Arm { drafter, draft_length: longest as u64 };
-            run_arm(&self.target.transformer, &mut self.drafters, &arm, &prompt, 8)?;
+        let draft_length = self.longest() as u64;
+        let drafters = self.executor.drafters();
+        progress.stage("warming up", 1 + drafters.len() as u64);
+        let drafted = drafters.into_iter().map(|drafter| Arm { drafter, draft_length });
+        for arm in std::iter::once(Arm::plain()).chain(drafted) {
+            self.executor.warm_up(&arm)?;
             progress.step();
         }
         Ok(())
@@ -115,7 +92,7 @@ impl Tuner<'_> {
     /// Tokens in the cache while t(b) is measured: half a run beyond the median prompt, unless the scenario says.
     fn context(&self) -> usize {
         self.scenario.context.unwrap_or_else(|| {
-            let mut lengths: Vec<usize> = self.prompts.iter().map(|prompt| prompt.tokens.len()).collect();
+            let mut lengths: Vec<usize> = self.prompts.iter().map(|prompt| prompt.prompt_tokens as usize).collect();
             lengths.sort_unstable();
             lengths[lengths.len() / 2] + self.scenario.max_tokens / 2
         })
@@ -125,60 +102,30 @@ impl Tuner<'_> {
     /// proposal, in `PASSES` passes, each in its own random order.
     fn measure_cost(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<CostRow> = self.results.table()?;
-        let context = self.context();
-        let text: Vec<u32> = self.prompts.iter().flat_map(|prompt| prompt.tokens.iter().copied()).collect();
-        let lengths: Vec<usize> = self.scenario.draft_lengths.values().to_vec();
-        let mut widths: BTreeSet<usize> = lengths.iter().map(|length| length + 1).collect();
-        widths.extend(self.scenario.widths.values());
-        let widest = widths.last().copied().unwrap_or(1).max(CHAIN);
-        let shape = self.target.transformer.shape();
-        self.target.check_room(context + widest)?;
-
-        let mut samples: Vec<CostRow> = widths.iter().map(|width| self.cost_row(&shape, context, *width)).collect();
-        let pipelined = CostRow { mode: Mode::Pipelined, chain: CHAIN as u64, ..samples[0].clone() };
-        samples.push(pipelined);
-        for (name, drafter) in &self.drafters {
-            for &length in lengths.iter().filter(|length| **length > 0) {
-                samples.push(self.proposal_row(name, drafter.shape().as_ref(), context, length));
-            }
-        }
+        let samples = self.samples()?;
         progress.stage("measuring verification cost t(b)", (PASSES + 1) * samples.len() as u64);
-        let mut timer = ForwardTimer::new(&self.target.transformer, &text, context, widest)?;
-        let prompt: Vec<u32> = text.iter().copied().cycle().take(context.max(1)).collect();
-        for drafter in self.drafters.values_mut() {
-            drafter.begin(&prompt, (context + self.scenario.draft_lengths.values().last().unwrap_or(&0)) as i32)?;
+        self.executor.prepare(&samples)?;
+        let missing =
+            |table: &Table<CostRow>, row: &CostRow, pass: u64| !table.contains(&CostRow { pass, ..row.clone() }.key());
+        for row in samples.iter().filter(|row| (0..PASSES).any(|pass| missing(&table, row, pass))) {
+            self.executor.time(row, None)?;
+            progress.step();
         }
-        let mut time = |row: &CostRow| match (row.role, row.mode) {
-            (Role::Drafter, _) => {
-                let drafter = self.drafters.get_mut(&row.drafter).expect("rows are made from the drafters");
-                proposal(drafter.as_mut(), &prompt, row.width as usize)
-            }
-            (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
-            (Role::Target, Mode::Sync) => timer.forward(row.width as usize),
-        };
-        let stop = Arc::clone(&self.stop);
-        let bandwidth = self.ceilings.bandwidth_bytes_per_s;
-        let mut limits: BTreeMap<u64, f64> = samples.iter().map(|row| (working_set(row), bandwidth)).collect();
-        for (bytes, limit) in &mut limits {
-            *limit = limit.max(1e9 * reread_gb_s(self.device, *bytes as usize));
-        }
-        let mut order = 0;
+        let launch = self.results.launch();
+        let mut order = table.rows().iter().filter(|row| row.launch == launch).count() as u64;
         for pass in 0..PASSES {
-            let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
-            samples.retain(|row| !table.contains(&crate::results::Raw::key(row)));
-            if pass == 0 {
-                for row in &samples {
-                    time(row)?;
-                    progress.step();
-                }
-            }
             let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed);
             rng.set_stream(pass);
+            let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
             samples.shuffle(&mut rng);
+            // What an earlier launch did is left out after shuffling: the rest keeps its order.
             for row in samples {
-                check_not_stopped(&stop)?;
-                let seconds = time(&row)?;
-                let invalid = row.bytes as f64 / seconds > CEILING_TOLERANCE * limits[&working_set(&row)];
+                if table.contains(&row.key()) {
+                    continue;
+                }
+                check_not_stopped(&self.stop)?;
+                let seconds = self.executor.time(&row, Some(table.rows().len()))?;
+                let invalid = row.bytes as f64 / seconds > self.executor.most_bandwidth(&row);
                 table.append(CostRow { order, time_ms: Some(1e3 * seconds), invalid, ..row })?;
                 order += 1;
                 progress.step();
@@ -187,69 +134,80 @@ impl Tuner<'_> {
         Ok(())
     }
 
-    fn cost_row(&self, shape: &ModelShape, context: usize, width: usize) -> CostRow {
-        let forward = Forward { context: context as u64, width: width as u64, batch: 1 };
+    /// Every sample of one pass.
+    fn samples(&self) -> Result<Vec<CostRow>> {
+        let context = self.context();
+        let lengths: Vec<usize> = self.scenario.draft_lengths.values().to_vec();
+        let mut widths: BTreeSet<usize> = lengths.iter().map(|length| length + 1).collect();
+        widths.extend(self.scenario.widths.values());
+        let widest = widths.last().copied().unwrap_or(1).max(CHAIN);
+        self.executor.check_room(context + widest)?;
+        let mut samples: Vec<CostRow> = widths.iter().map(|width| self.cost_row(context, *width)).collect();
+        let pipelined = CostRow { mode: Mode::Pipelined, chain: CHAIN as u64, ..samples[0].clone() };
+        samples.push(pipelined);
+        for name in self.executor.drafters() {
+            for &length in lengths.iter().filter(|length| **length > 0) {
+                samples.push(self.proposal_row(&name, context, length));
+            }
+        }
+        Ok(samples)
+    }
+
+    fn cost_row(&self, context: usize, width: usize) -> CostRow {
+        let batch = self.scenario.batch as u64;
+        let Work { bytes, flops } = self.executor.work(Forward { context: context as u64, width: width as u64, batch });
         CostRow {
             machine: self.machine.clone(),
             target: self.target_name.clone(),
-            precision: self.target.transformer.precision(),
+            precision: self.executor.precision(),
             role: Role::Target,
             context: context as u64,
-            batch: 1,
+            batch,
             width: width as u64,
             mode: Mode::Sync,
             launch: self.results.launch(),
             chain: 1,
-            bytes: shape.bytes(forward),
-            flops: shape.flops(forward) as f64,
+            bytes,
+            flops,
             ..CostRow::default()
         }
     }
 
-    /// A drafter that runs a model does one forward of width 1 for each token; a lookup moves nothing to speak of.
-    fn proposal_row(&self, name: &str, shape: Option<&ModelShape>, context: usize, length: usize) -> CostRow {
-        let forward = |shape: &ModelShape| self.cost_row(shape, context, 1);
-        let (bytes, flops) = shape.map_or((0, 0.0), |shape| (forward(shape).bytes, forward(shape).flops));
+    fn proposal_row(&self, name: &str, context: usize, length: usize) -> CostRow {
+        let token = self.executor.draft_work(name, context as u64);
         CostRow {
             role: Role::Drafter,
             drafter: name.to_owned(),
             width: length as u64,
-            bytes: length as u64 * bytes,
-            flops: length as f64 * flops,
-            ..self.cost_row(&self.target.transformer.shape(), context, 1)
+            bytes: length as u64 * token.bytes,
+            flops: length as f64 * token.flops,
+            ..self.cost_row(context, 1)
         }
     }
 
-    /// Decodes each tuning prompt plainly and asks every drafter at every position.
+    /// Asks every drafter at every position of what plain decoding commits to the tuning prompts.
     fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<TraceRow> = self.results.table()?;
         let (positions, longest) = (self.scenario.max_tokens, self.longest());
-        progress.stage("tracing what the drafters propose", (prompts * self.drafters.len()) as u64);
-        for TunePrompt { row, tokens } in &self.prompts[..prompts] {
-            let mut text: Option<Vec<u32>> = None;
-            for (name, drafter) in &mut self.drafters {
-                let last = (row.prompt.clone(), name.clone(), positions as u64 - 1);
+        let drafters = self.executor.drafters();
+        progress.stage("tracing what the drafters propose", (prompts * drafters.len()) as u64);
+        for (place, prompt) in self.prompts[..prompts].iter().enumerate() {
+            for name in &drafters {
+                let last = (prompt.prompt.clone(), name.clone(), positions as u64 - 1);
                 if table.contains(&last) {
                     progress.step();
                     continue;
                 }
                 check_not_stopped(&self.stop)?;
-                let text = match &text {
-                    Some(text) => text,
-                    None => {
-                        let more = plain_text(self.target, tokens, positions + longest)?;
-                        text.insert([&tokens[..], &more].concat())
-                    }
-                };
-                let matches = drafter.matches(text, tokens.len(), positions, longest)?;
-                let rows = matches.iter().enumerate().map(|(position, found)| TraceRow {
-                    prompt: row.prompt.clone(),
-                    category: row.category.clone(),
+                let traced = self.executor.trace(place, name, positions, longest)?;
+                let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
+                    prompt: prompt.prompt.clone(),
+                    category: prompt.category.clone(),
                     drafter: name.clone(),
                     position: position as u64,
-                    token: text[tokens.len() + position],
+                    token: found.token,
                     draft_length_max: longest as u64,
-                    drafted: found.proposed as u64,
+                    drafted: found.drafted as u64,
                     matched: found.matched as u64,
                 });
                 table.complete(rows.collect())?;
@@ -260,23 +218,10 @@ impl Tuner<'_> {
     }
 }
 
-/// Bytes that a sample reads again and again: those of one forward, in whole sixteenths of what no cache holds.
-fn working_set(row: &CostRow) -> u64 {
-    const STEP: u64 = BEYOND_CACHES as u64 / 16;
-    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
-    (row.bytes / forwards).next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
-}
-
 /// Before the first block there is nothing to conclude from.
 fn check_not_stopped(stop: &AtomicBool) -> Result<()> {
     if stop.load(Ordering::Relaxed) {
         bail!("stopped before any draft length was timed; the same command goes on from here");
     }
     Ok(())
-}
-
-/// What the target commits without a drafter.
-pub(super) fn plain_text(target: &LanguageModel, prompt: &[u32], max_tokens: usize) -> Result<Vec<u32>> {
-    let request = Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
-    Ok(plain::decode(&target.transformer, &request, &mut |_| ())?.tokens)
 }

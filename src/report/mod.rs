@@ -4,15 +4,19 @@
 
 mod baseline;
 mod opinions;
+mod reference;
 mod regimes;
 mod sentence;
 pub mod stream;
+mod sweep;
 mod table;
 
 pub use baseline::{baseline_notes, hypothesis_table, scale};
 pub use opinions::{opinions, race};
+pub use reference::reference_text;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
+pub use sweep::{sweep_plan, sweep_summary};
 pub use table::decision_table;
 
 #[cfg(test)]

@@ -5,16 +5,20 @@
 //! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
 
 mod baseline;
+mod cells;
 mod derived;
 mod environment;
+mod published;
 mod rows;
 mod store;
 mod table;
 mod wire;
 
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
+pub use cells::{CellRow, CellState, Pending, pending};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
+pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write};
 pub use table::Table;
@@ -34,6 +38,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<TraceRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
+        entry::<CellRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
         entry::<ArmRow>(),

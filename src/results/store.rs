@@ -52,6 +52,11 @@ impl ResultsDir {
         self.stamp.write(&self.path)
     }
 
+    /// Whether no launch has measured into this folder yet.
+    pub fn is_new(&self) -> bool {
+        self.stamp.launches.is_empty()
+    }
+
     /// Refuses a folder that belongs to another identity.
     pub fn check(path: &Path, identity: &Identity) -> Result<()> {
         match Stamp::read(path)? {

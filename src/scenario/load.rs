@@ -18,7 +18,7 @@ pub struct Loaded {
     pub scenario: Scenario,
     /// SHA-256 of the scenario's text, in hexadecimal.
     pub sha256: String,
-    /// The drafters in the scenario's order.
+    /// The drafters in the scenario's order; none where it is simulated.
     pub drafts: Vec<NamedDraft>,
     /// All prompts of the set.
     pub prompts: PromptSet,
@@ -46,6 +46,10 @@ pub fn load(path: &Path) -> Result<Loaded> {
     let text = toml_file::read_text(path, "scenario")?;
     let scenario: Scenario = toml_file::parse(path, &text)?;
     let scenario = scenario.validate().map_err(|(field, message)| field_error(path, field, message))?;
+    if scenario.simulated.is_some() {
+        let (path, sha256) = (path.to_path_buf(), sha256_hex(text.as_bytes()));
+        return Ok(Loaded { path, scenario, sha256, drafts: Vec::new(), prompts: PromptSet::default() });
+    }
     let drafts = load_drafts(path, &scenario)?;
     let prompts = load_prompts(&find(path, "prompts", &scenario.prompts)?)?;
     let (needed, there) = (scenario.tune_prompts + scenario.confirm_prompts, prompts.prompts.len());

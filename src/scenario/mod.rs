@@ -10,7 +10,10 @@ mod model_file;
 mod precision;
 mod prompts;
 mod range;
+mod reference_file;
 mod schema;
+mod simulated;
+mod sweep;
 mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
@@ -20,4 +23,7 @@ pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};
 pub use range::Range;
+pub use reference_file::{PublishedDrafter, REFERENCE_FILE, ReferenceFile};
 pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};
+pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
+pub use sweep::{Cell, Precision, Sweep};

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 /// The prompts of one file.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct PromptSet {
     pub prompts: Vec<Prompt>,
     /// SHA-256 of the file, in hexadecimal.

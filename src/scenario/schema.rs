@@ -3,6 +3,8 @@
 use super::budget;
 use super::precision::{Dtype, Quantization};
 use super::range::Range;
+use super::simulated::Simulated;
+use super::sweep::Sweep;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -16,14 +18,15 @@ pub struct Scenario {
     #[serde(default)]
     pub description: String,
     pub target: Target,
-    /// Draft files, found beside the scenario or in a folder above it.
+    /// Draft files, found beside the scenario or in a folder above it; names of `[simulated.drafters]` where it is simulated.
     pub drafts: Vec<String>,
     /// Candidate draft lengths γ; 0, plain decoding, is always among them.
     pub draft_lengths: Range,
     /// Widths b at which t(b) is measured besides the γ+1 that the draft lengths need.
     #[serde(default)]
     pub widths: Range,
-    /// The prompt set: a JSONL file.
+    /// The prompt set: a JSONL file; none where it is simulated.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prompts: String,
     /// How many prompts, from the first on, the draft length is chosen on.
     pub tune_prompts: usize,
@@ -35,6 +38,12 @@ pub struct Scenario {
     /// Tokens in the cache when t(b) is measured; half a run beyond the median prompt if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<usize>,
+    /// Lengthens every prompt with others in front of it, so that in the middle of a run `context` tokens are in the cache.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fill_context: bool,
+    /// Sequences in one forward; only a simulated target takes more than one.
+    #[serde(default = "default_batch", skip_serializing_if = "is_default_batch")]
+    pub batch: usize,
     /// 0 is greedy.
     #[serde(default)]
     pub temperature: f64,
@@ -56,6 +65,12 @@ pub struct Scenario {
     /// Time for the whole job; `--budget` replaces it.
     #[serde(default = "default_time_budget", with = "budget")]
     pub time_budget: Duration,
+    /// What `ridgepoint sweep` varies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sweep: Option<Sweep>,
+    /// A made-up machine in the place of this one: nothing is loaded, and the same rows come out everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub simulated: Option<Simulated>,
 }
 
 /// The model that decides.
@@ -70,6 +85,14 @@ pub struct Target {
     /// Quantises the weights on load: `"bits"` or `"bits:group"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantize: Option<Quantization>,
+}
+
+fn default_batch() -> usize {
+    1
+}
+
+fn is_default_batch(batch: &usize) -> bool {
+    *batch == default_batch()
 }
 
 fn default_confidence() -> f64 {
@@ -92,6 +115,7 @@ fn default_time_budget() -> Duration {
 pub const MAX_WIDTH: usize = 128;
 const MAX_TOKENS: usize = 1 << 20;
 const MAX_PROMPTS: usize = 100_000;
+const MAX_BATCH: usize = 1024;
 
 impl Scenario {
     /// Checks every field's range and adds γ=0. Errors are (field, message).
@@ -120,9 +144,55 @@ impl Scenario {
         within("arms", self.arms, 1, MAX_WIDTH - 1)?;
         self.check_looks()?;
         within("temperature", self.temperature, 0.0, 10.0)?;
+        self.check_points()?;
         within("confidence", self.confidence, 0.5, 0.9999)?;
         within("practical_margin", self.practical_margin, 0.0, 0.5)?;
         Ok(self)
+    }
+
+    /// The operating points, and what they are simulated with.
+    fn check_points(&self) -> Result<(), (&'static str, String)> {
+        let sweep = self.sweep.clone().unwrap_or_default();
+        sweep.contexts.values().iter().try_for_each(|&context| within("sweep.contexts", context, 0, MAX_TOKENS))?;
+        within("batch", self.batch, 1, MAX_BATCH)?;
+        sweep.batches.values().iter().try_for_each(|&batch| within("sweep.batches", batch, 1, MAX_BATCH))?;
+        if self.fill_context && self.context.is_none() {
+            return Err(("fill_context", "needs a context to fill; give one".into()));
+        }
+        if sweep.targets.iter().any(|target| target.trim().is_empty()) {
+            return Err(("sweep.targets", "has an empty name; name checkpoints".into()));
+        }
+        for (field, names) in [("sweep.targets", &sweep.targets), ("drafts", &self.drafts)] {
+            if let Some(place) = (1..names.len()).find(|&place| names[..place].contains(&names[place])) {
+                return Err((field, format!("names '{}' twice; name it once", names[place])));
+            }
+        }
+        if let Some(place) =
+            (1..sweep.precisions.len()).find(|&place| sweep.precisions[..place].contains(&sweep.precisions[place]))
+        {
+            return Err(("sweep.precisions", format!("has '{}' twice; give it once", sweep.precisions[place])));
+        }
+        let Some(simulated) = &self.simulated else {
+            if self.prompts.is_empty() {
+                return Err(("prompts", "is missing; name a prompt file".into()));
+            }
+            return match self.batch.max(sweep.batches.values().last().copied().unwrap_or(1)) {
+                1 => Ok(()),
+                _ => Err(("batch", "a model decodes one sequence; only a [simulated] one takes more".into())),
+            };
+        };
+        simulated.validate()?;
+        if !self.prompts.is_empty() {
+            return Err(("prompts", "a [simulated] machine makes up its own; leave it out".into()));
+        }
+        let targets = if sweep.targets.is_empty() { vec![self.target.model.clone()] } else { sweep.targets };
+        if let Some(unknown) = targets.iter().find(|target| !simulated.targets.contains_key(*target)) {
+            return Err(("simulated.targets", format!("has no '{unknown}', which is a target; add it")));
+        }
+        if let Some(unknown) = self.drafts.iter().find(|draft| !simulated.drafters.contains_key(*draft)) {
+            return Err(("simulated.drafters", format!("has no '{unknown}', which is among drafts; add it")));
+        }
+        Ok(())
     }
 
     fn check_looks(&self) -> Result<(), (&'static str, String)> {

@@ -7,7 +7,7 @@ use rand_distr::{Distribution, Normal, StandardNormal, StudentT};
 use serde::{Deserialize, Serialize};
 
 use super::study::{Study, check};
-use crate::stats::error::Result;
+use crate::stats::error::{Result, check_between};
 
 /// In which order the cells are timed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,7 @@ pub enum Order {
 
 /// What disturbs the timings. All sizes are relative to the true time of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Noise {
     /// Standard deviation of the logarithm of a prompt's length.
     pub prompt_sd: f64,
@@ -53,6 +53,70 @@ impl Noise {
         hiccup_chance: 0.0,
         hiccup_size: 0.0,
     };
+
+    /// Refuses sizes that no machine has.
+    pub fn check(&self) -> Result<()> {
+        for (name, sd) in [
+            ("prompt_sd", self.prompt_sd),
+            ("interaction_sd", self.interaction_sd),
+            ("timing_sd", self.timing_sd),
+            ("hiccup_size", self.hiccup_size),
+        ] {
+            check_between(name, sd, -f64::MIN_POSITIVE, f64::INFINITY, "at least 0")?;
+        }
+        check_between("drift", self.drift, -1.0, f64::INFINITY, "above -1, for example 0.06")?;
+        check_between("autocorrelation", self.autocorrelation, -f64::MIN_POSITIVE, 1.0, "at least 0 and below 1")?;
+        check_between("hiccup_chance", self.hiccup_chance, -f64::MIN_POSITIVE, 1.0 + f64::EPSILON, "between 0 and 1")?;
+        let freedom = self.tail_freedom.unwrap_or(3.0);
+        check_between("tail_freedom", freedom, 2.0, f64::INFINITY, "above 2, for example 3")
+    }
+}
+
+impl Default for Noise {
+    fn default() -> Noise {
+        Noise::QUIET
+    }
+}
+
+/// What disturbs one timing after the other. It remembers how many were taken, for drift and autocorrelation.
+#[derive(Debug, Clone)]
+pub struct Disturbances {
+    noise: Noise,
+    /// Timings at which drift reaches its full size.
+    timings: usize,
+    taken: usize,
+    previous: f64,
+}
+
+impl Disturbances {
+    pub fn new(noise: Noise, timings: usize) -> Disturbances {
+        Disturbances { noise, timings, taken: 0, previous: 0.0 }
+    }
+
+    /// How many were taken.
+    pub fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// What the next timing takes longer or shorter, relative to its true time.
+    pub fn next(&mut self, rng: &mut ChaCha8Rng) -> f64 {
+        let noise = &self.noise;
+        let innovation = match noise.tail_freedom {
+            // Scaled to unit variance.
+            Some(freedom) => {
+                let t = StudentT::new(freedom).expect("checked");
+                t.sample(rng) * ((freedom - 2.0) / freedom).sqrt()
+            }
+            None => StandardNormal.sample(rng),
+        };
+        let correlation = noise.autocorrelation;
+        let fresh = if self.taken == 0 { 1.0 } else { (1.0 - correlation * correlation).sqrt() };
+        self.previous = correlation * self.previous + fresh * innovation;
+        let elapsed = self.taken as f64 / (self.timings - 1).max(1) as f64;
+        self.taken += 1;
+        let hiccup = if rng.random_bool(noise.hiccup_chance.min(1.0)) { noise.hiccup_size } else { 0.0 };
+        noise.timing_sd * self.previous + noise.drift * elapsed + hiccup
+    }
 }
 
 /// The machine at work: it remembers how much it has timed, for drift and autocorrelation.
@@ -61,10 +125,8 @@ pub struct Bench<'a> {
     rng: ChaCha8Rng,
     /// Relative length of each prompt.
     lengths: Vec<f64>,
-    /// Timings that a full grid takes: drift reaches its full size there.
-    timings: usize,
-    taken: usize,
-    previous: f64,
+    /// Drift reaches its full size at the end of a full grid.
+    disturbances: Disturbances,
 }
 
 /// One run of a study: `seconds[prompt][arm]`, the same for the same seed.
@@ -79,7 +141,7 @@ impl<'a> Bench<'a> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let length = Normal::new(0.0, study.noise.prompt_sd).expect("checked");
         let lengths = (0..study.prompts).map(|_| f64::exp(length.sample(&mut rng))).collect();
-        Bench { study, rng, lengths, timings: study.prompts * study.costs.len(), taken: 0, previous: 0.0 }
+        Bench { study, rng, lengths, disturbances: Disturbances::new(study.noise, study.prompts * study.costs.len()) }
     }
 
     /// All cells of the study in its order: `seconds[prompt][arm]`.
@@ -109,28 +171,10 @@ impl<'a> Bench<'a> {
 
     fn time(&mut self, prompt: usize, arm: usize) -> f64 {
         let interaction: f64 = StandardNormal.sample(&mut self.rng);
-        let factor = (1.0 + self.study.noise.interaction_sd * interaction) * (1.0 + self.disturbance());
+        let factor =
+            (1.0 + self.study.noise.interaction_sd * interaction) * (1.0 + self.disturbances.next(&mut self.rng));
         // A timing is positive, whatever the noise.
         self.lengths[prompt] * self.study.costs[arm] * factor.max(0.05)
-    }
-
-    fn disturbance(&mut self) -> f64 {
-        let noise = &self.study.noise;
-        let innovation = match noise.tail_freedom {
-            // Scaled to unit variance.
-            Some(freedom) => {
-                let t = StudentT::new(freedom).expect("checked");
-                t.sample(&mut self.rng) * ((freedom - 2.0) / freedom).sqrt()
-            }
-            None => StandardNormal.sample(&mut self.rng),
-        };
-        let correlation = noise.autocorrelation;
-        let fresh = if self.taken == 0 { 1.0 } else { (1.0 - correlation * correlation).sqrt() };
-        self.previous = correlation * self.previous + fresh * innovation;
-        let elapsed = self.taken as f64 / (self.timings - 1) as f64;
-        self.taken += 1;
-        let hiccup = if self.rng.random_bool(noise.hiccup_chance.min(1.0)) { noise.hiccup_size } else { 0.0 };
-        noise.timing_sd * self.previous + noise.drift * elapsed + hiccup
     }
 }
 

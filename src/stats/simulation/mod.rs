@@ -11,6 +11,6 @@ mod race;
 mod study;
 
 pub use catalogue::{Plan, races, studies};
-pub use machine::{Bench, Noise, Order, timings};
+pub use machine::{Bench, Disturbances, Noise, Order, timings};
 pub use race::{RaceOutcome, run_race};
 pub use study::{Outcome, Simulated, Study, run};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::machine::{Bench, Noise, Order};
 use crate::stats::decision::{Decision, Input, decide};
-use crate::stats::error::{Result, StatsError, check_between, check_positive};
+use crate::stats::error::{Result, StatsError, check_positive};
 use crate::stats::selection::Method;
 use crate::stats::summary::{mean_of, variance_of};
 
@@ -106,20 +106,7 @@ pub(super) fn check(study: &Study) -> Result<()> {
             return Err(StatsError::TooFew { what: name.into(), needed, found: count });
         }
     }
-    let noise = &study.noise;
-    for (name, sd) in [
-        ("prompt_sd", noise.prompt_sd),
-        ("interaction_sd", noise.interaction_sd),
-        ("timing_sd", noise.timing_sd),
-        ("hiccup_size", noise.hiccup_size),
-    ] {
-        check_between(name, sd, -f64::MIN_POSITIVE, f64::INFINITY, "at least 0")?;
-    }
-    check_between("drift", noise.drift, -1.0, f64::INFINITY, "above -1, for example 0.06")?;
-    check_between("autocorrelation", noise.autocorrelation, -f64::MIN_POSITIVE, 1.0, "at least 0 and below 1")?;
-    check_between("hiccup_chance", noise.hiccup_chance, -f64::MIN_POSITIVE, 1.0 + f64::EPSILON, "between 0 and 1")?;
-    let freedom = noise.tail_freedom.unwrap_or(3.0);
-    check_between("tail_freedom", freedom, 2.0, f64::INFINITY, "above 2, for example 3")
+    study.noise.check()
 }
 
 /// What is handed to the decision for some of the study's arms.
