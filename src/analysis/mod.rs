@@ -5,6 +5,7 @@
 
 mod choice;
 mod comparison;
+pub mod cost;
 mod derive;
 mod gather;
 mod minimal;

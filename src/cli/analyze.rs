@@ -1,9 +1,9 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
-use super::Global;
+use super::{Global, cost_report};
 use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, regime_map};
 use crate::report::{contrast_sentence, decision_table, opinions, race, regime_table, sentence};
-use crate::results::{PredictionRow, write};
+use crate::results::{Kind, PredictionRow, Stamp, write};
 use crate::usage;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -51,6 +51,12 @@ fn map(args: &Args) -> Result<()> {
         if !path.is_dir() {
             return Err(usage!("{}: is no folder; give several results folders, or one CSV file", path.display()));
         }
+        if kind(path)? == Kind::Cost {
+            let shown = path.display();
+            return Err(usage!(
+                "{shown}: holds verification costs, not decisions; analyse it alone, or name folders of tune"
+            ));
+        }
         if args.paths[..place].contains(path) {
             return Err(usage!("{}: is given twice; give each folder once", path.display()));
         }
@@ -74,9 +80,17 @@ fn map(args: &Args) -> Result<()> {
 
 /// Rebuilds and shows a results folder.
 pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
+    if kind(path)? == Kind::Cost {
+        return cost_report::folder(path, json, allow_mixed);
+    }
     let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)
+}
+
+/// Which command measured a folder; `tune` where it has no stamp, which is refused later.
+fn kind(path: &Path) -> Result<Kind> {
+    Ok(Stamp::read(path)?.map_or(Kind::Tune, |stamp| stamp.identity.kind))
 }
 
 /// Prints every decision, then the warnings.

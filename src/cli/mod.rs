@@ -12,6 +12,9 @@ mod analyze;
 #[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
+mod cost;
+mod cost_report;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
@@ -59,6 +62,8 @@ struct Cli {
 enum Command {
     #[cfg(feature = "mlx")]
     Tune(tune::Args),
+    #[cfg(feature = "mlx")]
+    Cost(cost::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -80,6 +85,8 @@ pub fn run() -> Result<()> {
     match &cli.command {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Cost(args) => cost::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

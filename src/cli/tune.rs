@@ -4,7 +4,8 @@ use super::screen::Screen;
 use super::{Global, analyze};
 use crate::draft;
 use crate::machine::environment::Environment;
-use crate::machine::{ceilings, device};
+use crate::machine::launch::CEILING_TIME;
+use crate::machine::{device, launch};
 use crate::measure::Progress;
 use crate::measure::runs::Drafters;
 use crate::measure::tune::{TunePrompt, Tuner};
@@ -13,18 +14,13 @@ use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
 use crate::results::{Design, Identity, PromptRow, ResultsDir};
-use crate::roofline::Ceilings;
 use crate::scenario::{self, Loaded, ModelSource, PromptInput, parse_budget};
 use anyhow::{Context, Result};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-
-/// How long copy bandwidth is measured; half of it for the matrix rate. A short budget shortens both.
-const CEILING_TIME: Duration = Duration::from_secs(2);
 
 /// Choose a draft length: measure verification cost and acceptance, time the promising lengths, decide and confirm
 #[derive(clap::Args, Debug)]
@@ -103,18 +99,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let budget = args.budget.unwrap_or(loaded.scenario.time_budget);
     screen.stage("measuring what the machine can do", 2);
     let time = CEILING_TIME.min(budget / 20);
-    let copy = ceilings::copy_bandwidth(kind, environment.memory_bytes, time)?;
-    screen.step();
-    let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
-    let ceilings = Ceilings {
-        bandwidth_bytes_per_s: 1e9 * ceilings::best_bandwidth(kind, &copy),
-        matrix_flops_per_s: 1e9 * rate.best_gflop_s,
-    };
-    screen.step();
-    let mut launch = serde_json::to_value(&environment)?;
-    launch["ceilings"] = serde_json::to_value(ceilings)?;
-    launch["copy_bandwidth"] = serde_json::to_value(&copy)?;
-    launch["matrix_rate"] = json!(rate);
+    let dtype = target.transformer.dtype();
+    let (ceilings, launch) = launch::measure(kind, &environment, dtype, time, &mut || screen.step())?;
     results.begin_launch(launch)?;
     let mut tuner = Tuner {
         scenario: &loaded.scenario,

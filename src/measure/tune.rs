@@ -2,33 +2,25 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::Progress;
-use super::cost::{ForwardTimer, proposal};
+use super::cost::{CHAIN, ForwardTimer, proposal};
 use super::runs::{Drafters, run_arm};
+use super::samples::{Limits, Passes, Subject};
 use crate::analysis::{Arm, Derived, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
-use crate::machine::bandwidth::BEYOND_CACHES;
-use crate::machine::ceilings::reread_gb_s;
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
 use crate::results::{CostRow, Design, Mode, PromptRow, ResultsDir, Role, Table, TraceRow};
-use crate::roofline::{Ceilings, Forward, ModelShape};
+use crate::roofline::{Ceilings, Forward};
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Passes over the widths and draft lengths that t(b) is measured at.
 const PASSES: u64 = 5;
-/// Steps of a timed pipelined chain.
-const CHAIN: usize = 16;
-/// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
-const CEILING_TOLERANCE: f64 = 1.1;
 
 /// One prompt of the scenario as the target reads it.
 pub struct TunePrompt {
@@ -131,93 +123,47 @@ impl Tuner<'_> {
         let mut widths: BTreeSet<usize> = lengths.iter().map(|length| length + 1).collect();
         widths.extend(self.scenario.widths.values());
         let widest = widths.last().copied().unwrap_or(1).max(CHAIN);
-        let shape = self.target.transformer.shape();
         self.target.check_room(context + widest)?;
 
-        let mut samples: Vec<CostRow> = widths.iter().map(|width| self.cost_row(&shape, context, *width)).collect();
-        let pipelined = CostRow { mode: Mode::Pipelined, chain: CHAIN as u64, ..samples[0].clone() };
-        samples.push(pipelined);
-        for (name, drafter) in &self.drafters {
-            for &length in lengths.iter().filter(|length| **length > 0) {
-                samples.push(self.proposal_row(name, drafter.shape().as_ref(), context, length));
-            }
-        }
-        progress.stage("measuring verification cost t(b)", (PASSES + 1) * samples.len() as u64);
-        let mut timer = ForwardTimer::new(&self.target.transformer, &text, context, widest)?;
-        let prompt: Vec<u32> = text.iter().copied().cycle().take(context.max(1)).collect();
-        for drafter in self.drafters.values_mut() {
-            drafter.begin(&prompt, (context + self.scenario.draft_lengths.values().last().unwrap_or(&0)) as i32)?;
-        }
-        let mut time = |row: &CostRow| match (row.role, row.mode) {
-            (Role::Drafter, _) => {
-                let drafter = self.drafters.get_mut(&row.drafter).expect("rows are made from the drafters");
-                proposal(drafter.as_mut(), &prompt, row.width as usize)
-            }
-            (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
-            (Role::Target, Mode::Sync) => timer.forward(row.width as usize),
-        };
-        let stop = Arc::clone(&self.stop);
-        let bandwidth = self.ceilings.bandwidth_bytes_per_s;
-        let mut limits: BTreeMap<u64, f64> = samples.iter().map(|row| (working_set(row), bandwidth)).collect();
-        for (bytes, limit) in &mut limits {
-            *limit = limit.max(1e9 * reread_gb_s(self.device, *bytes as usize));
-        }
-        let mut order = 0;
-        for pass in 0..PASSES {
-            let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
-            samples.retain(|row| !table.contains(&crate::results::Raw::key(row)));
-            if pass == 0 {
-                for row in &samples {
-                    time(row)?;
-                    progress.step();
-                }
-            }
-            let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed);
-            rng.set_stream(pass);
-            samples.shuffle(&mut rng);
-            for row in samples {
-                check_not_stopped(&stop)?;
-                let seconds = time(&row)?;
-                let invalid = row.bytes as f64 / seconds > CEILING_TOLERANCE * limits[&working_set(&row)];
-                table.append(CostRow { order, time_ms: Some(1e3 * seconds), invalid, ..row })?;
-                order += 1;
-                progress.step();
-            }
-        }
-        Ok(())
-    }
-
-    fn cost_row(&self, shape: &ModelShape, context: usize, width: usize) -> CostRow {
-        let forward = Forward { context: context as u64, width: width as u64, batch: 1 };
-        CostRow {
+        let subject = Subject {
             machine: self.machine.clone(),
             target: self.target_name.clone(),
             precision: self.target.transformer.precision(),
-            role: Role::Target,
-            context: context as u64,
-            batch: 1,
-            width: width as u64,
-            mode: Mode::Sync,
+            shape: self.target.transformer.shape(),
             launch: self.results.launch(),
-            chain: 1,
-            bytes: shape.bytes(forward),
-            flops: shape.flops(forward) as f64,
-            ..CostRow::default()
+        };
+        let at = context as u64;
+        let forward = |width: &usize| subject.forward(Forward { context: at, width: *width as u64, batch: 1 });
+        let mut rows: Vec<CostRow> = widths.iter().map(forward).collect();
+        rows.push(subject.pipelined(at, 1, CHAIN));
+        for (name, drafter) in &self.drafters {
+            let shape = drafter.shape();
+            let lengths = lengths.iter().filter(|length| **length > 0);
+            rows.extend(lengths.map(|length| subject.proposal(name, shape.as_ref(), at, *length)));
         }
-    }
-
-    /// A drafter that runs a model does one forward of width 1 for each token; a lookup moves nothing to speak of.
-    fn proposal_row(&self, name: &str, shape: Option<&ModelShape>, context: usize, length: usize) -> CostRow {
-        let forward = |shape: &ModelShape| self.cost_row(shape, context, 1);
-        let (bytes, flops) = shape.map_or((0, 0.0), |shape| (forward(shape).bytes, forward(shape).flops));
-        CostRow {
-            role: Role::Drafter,
-            drafter: name.to_owned(),
-            width: length as u64,
-            bytes: length as u64 * bytes,
-            flops: length as f64 * flops,
-            ..self.cost_row(&self.target.transformer.shape(), context, 1)
+        progress.stage("measuring verification cost t(b)", (PASSES + 1) * rows.len() as u64);
+        let mut timer = ForwardTimer::new(&self.target.transformer, &text, context, widest, 1)?;
+        let prompt: Vec<u32> = text.iter().copied().cycle().take(context.max(1)).collect();
+        let room = (context + self.longest()) as i32;
+        for drafter in self.drafters.values_mut() {
+            drafter.begin(&prompt, room)?;
         }
+        let mut time = |row: &CostRow| {
+            let seconds = match (row.role, row.mode) {
+                (Role::Drafter, _) => {
+                    let drafter = self.drafters.get_mut(&row.drafter).expect("rows are made from the drafters");
+                    proposal(drafter.as_mut(), &prompt, row.width as usize)
+                }
+                (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
+                (Role::Target, Mode::Sync) => timer.forward(row.width as usize),
+            };
+            Ok(Ok(seconds?))
+        };
+        let limits = Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, &rows);
+        let passes = Passes { rows: &rows, passes: PASSES, seed: self.scenario.seed, limits: &limits };
+        let stop = Arc::clone(&self.stop);
+        passes.run(&mut table, &mut time, &mut || check_not_stopped(&stop).map(|()| true), progress)?;
+        Ok(())
     }
 
     /// Decodes each tuning prompt plainly and asks every drafter at every position.
@@ -258,13 +204,6 @@ impl Tuner<'_> {
         }
         Ok(())
     }
-}
-
-/// Bytes that a sample reads again and again: those of one forward, in whole sixteenths of what no cache holds.
-fn working_set(row: &CostRow) -> u64 {
-    const STEP: u64 = BEYOND_CACHES as u64 / 16;
-    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
-    (row.bytes / forwards).next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
 }
 
 /// Before the first block there is nothing to conclude from.

@@ -2,12 +2,18 @@
 //!
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
+mod cost;
+#[cfg(feature = "plot")]
+mod cost_plot;
 mod opinions;
 mod regimes;
 mod sentence;
 pub mod stream;
 mod table;
 
+pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
+#[cfg(feature = "plot")]
+pub use cost_plot::{cost_figures, cost_in_terminal};
 pub use opinions::{opinions, race};
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;

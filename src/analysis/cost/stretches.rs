@@ -1,0 +1,149 @@
+//! Stretches: neighbouring widths of one regime without a cliff or fall between them.
+
+use crate::results::CostStretchRow;
+use crate::roofline::{Ceilings, Regime, RegimePoint};
+use crate::stats::summary::median;
+use crate::stats::{self, paired::students_t};
+use statrs::distribution::ContinuousCDF;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Widths on either side that the slope around a width is fitted to.
+const REACH: usize = 8;
+/// A regime that lasts for fewer widths than this inside a stretch is noise.
+const SHORTEST: usize = 4;
+
+/// One width as the regimes see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Point {
+    pub width: u64,
+    /// Median seconds.
+    pub time_s: f64,
+    /// Seconds by pass.
+    pub passes: BTreeMap<u64, f64>,
+    pub bytes: u64,
+    pub flops: f64,
+}
+
+/// Splits a curve before each width in `starts` and where the regime changes. Rows lack the number of the curve.
+pub fn stretches(
+    points: &[Point],
+    starts: &[u64],
+    ceilings: Option<&Ceilings>,
+    confidence: f64,
+) -> Vec<CostStretchRow> {
+    let mut rows = Vec::new();
+    for segment in segments(points, starts) {
+        let points = &points[segment];
+        let regimes: Vec<Option<Regime>> = (0..points.len()).map(|at| regime(points, at, ceilings)).collect();
+        for run in settled(runs(&regimes), &regimes) {
+            rows.push(row(&points[run.0.clone()], run.1, ceilings, confidence));
+        }
+    }
+    rows
+}
+
+fn segments(points: &[Point], starts: &[u64]) -> Vec<Range<usize>> {
+    let mut bounds: Vec<usize> = vec![0];
+    bounds.extend((1..points.len()).filter(|&at| starts.contains(&points[at].width)));
+    bounds.push(points.len());
+    bounds.windows(2).map(|pair| pair[0]..pair[1]).filter(|range| !range.is_empty()).collect()
+}
+
+/// What binds at a width, from the slope of the medians around it; none without ceilings or bytes, or where only a slope
+/// would tell and there are too few widths for one.
+fn regime(points: &[Point], at: usize, ceilings: Option<&Ceilings>) -> Option<Regime> {
+    let ceilings = ceilings?;
+    let point = points.get(at).filter(|point| point.bytes > 0)?;
+    let memory_s = ceilings.memory_s(point.bytes);
+    let around = &points[at.saturating_sub(REACH)..points.len().min(at + REACH + 1)];
+    let known = RegimePoint {
+        time_s: point.time_s,
+        slope_s: f64::NAN,
+        memory_s,
+        compute_s: point.flops / ceilings.matrix_flops_per_s,
+        width: point.width,
+    };
+    match slope(around.iter().map(|point| (point.width as f64, point.time_s))) {
+        Some(slope_s) => Some(RegimePoint { slope_s, ..known }.regime()),
+        // No slope is known, so it explains nothing: only bytes can.
+        None => Some(known.regime()).filter(|regime| *regime == Regime::MemoryBound && memory_s > known.compute_s),
+    }
+}
+
+/// Runs of equal regimes.
+fn runs(regimes: &[Option<Regime>]) -> Vec<Range<usize>> {
+    let mut bounds: Vec<usize> = vec![0];
+    bounds.extend((1..regimes.len()).filter(|&at| regimes[at] != regimes[at - 1]));
+    bounds.push(regimes.len());
+    bounds.windows(2).map(|pair| pair[0]..pair[1]).collect()
+}
+
+/// Joins runs that are too short to the one before, or to the one after at the start.
+fn settled(runs: Vec<Range<usize>>, regimes: &[Option<Regime>]) -> Vec<(Range<usize>, Option<Regime>)> {
+    let mut joined: Vec<(Range<usize>, Option<Regime>)> = Vec::new();
+    for run in runs {
+        let regime = regimes[run.start];
+        match joined.last_mut() {
+            Some(last) if run.len() < SHORTEST || last.1 == regime => last.0.end = run.end,
+            Some(last) if last.0.len() < SHORTEST => *last = (last.0.start..run.end, regime),
+            _ => joined.push((run, regime)),
+        }
+    }
+    joined
+}
+
+fn row(points: &[Point], regime: Option<Regime>, ceilings: Option<&Ceilings>, confidence: f64) -> CostStretchRow {
+    let (first, last) = (&points[0], &points[points.len() - 1]);
+    let slope = slope_interval(points, confidence);
+    let share = |seconds: &dyn Fn(&Point) -> f64| {
+        let known = points.iter().filter(|point| point.bytes > 0);
+        median(&known.map(|point| seconds(point) / point.time_s).collect::<Vec<_>>()).ok()
+    };
+    CostStretchRow {
+        curve: 0,
+        from_width: first.width,
+        to_width: last.width,
+        from_ms: 1e3 * first.time_s,
+        to_ms: 1e3 * last.time_s,
+        slope_ms: slope.map(|slope| 1e3 * slope.0),
+        slope_low_ms: slope.and_then(|slope| slope.1).map(|(low, _)| 1e3 * low),
+        slope_high_ms: slope.and_then(|slope| slope.1).map(|(_, high)| 1e3 * high),
+        memory_share: ceilings.and_then(|ceilings| share(&|point| ceilings.memory_s(point.bytes))),
+        compute_share: ceilings.and_then(|ceilings| share(&|point| point.flops / ceilings.matrix_flops_per_s)),
+        regime: regime.map(|regime| regime.to_string()).unwrap_or_default(),
+    }
+}
+
+/// Seconds that a further token costs on a stretch, and a t interval: every pass that has all its widths gives one slope, so
+/// that what slows a whole pass does not count as noise. The slope of the medians where no pass has them all.
+fn slope_interval(points: &[Point], confidence: f64) -> Option<(f64, Option<(f64, f64)>)> {
+    let of_pass = |pass: &u64| {
+        let times: Option<Vec<(f64, f64)>> =
+            points.iter().map(|point| Some((point.width as f64, *point.passes.get(pass)?))).collect();
+        slope(times?.into_iter())
+    };
+    let slopes: Vec<f64> = points[0].passes.keys().filter_map(of_pass).collect();
+    if slopes.len() < 2 {
+        let medians = points.iter().map(|point| (point.width as f64, point.time_s));
+        return Some((slope(medians)?, None));
+    }
+    let mean = stats::summary::mean(&slopes).ok()?;
+    let error = stats::summary::standard_deviation(&slopes).ok()? / (slopes.len() as f64).sqrt();
+    let reach = students_t(slopes.len() as f64 - 1.0).inverse_cdf(0.5 + confidence / 2.0) * error;
+    Some((mean, Some((mean - reach, mean + reach))))
+}
+
+/// Least-squares slope of at least three points.
+fn slope(points: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
+    let points: Vec<(f64, f64)> = points.collect();
+    if points.len() < 3 {
+        return None;
+    }
+    let count = points.len() as f64;
+    let (x, y) = points.iter().fold((0.0, 0.0), |(x, y), point| (x + point.0 / count, y + point.1 / count));
+    let (products, squares) = points.iter().fold((0.0, 0.0), |(products, squares), point| {
+        (products + (point.0 - x) * (point.1 - y), squares + (point.0 - x).powi(2))
+    });
+    Some(products / squares)
+}
