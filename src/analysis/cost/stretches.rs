@@ -8,7 +8,7 @@ use statrs::distribution::ContinuousCDF;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Widths on either side that the slope around a width is fitted to.
+/// The slope around a width is fitted to it and twice as many neighbours.
 const REACH: usize = 8;
 /// A regime that lasts for fewer widths than this inside a stretch is noise.
 const SHORTEST: usize = 4;
@@ -56,7 +56,9 @@ fn regime(points: &[Point], at: usize, ceilings: Option<&Ceilings>) -> Option<Re
     let ceilings = ceilings?;
     let point = points.get(at).filter(|point| point.bytes > 0)?;
     let memory_s = ceilings.memory_s(point.bytes);
-    let around = &points[at.saturating_sub(REACH)..points.len().min(at + REACH + 1)];
+    // As many widths near the ends of a segment as elsewhere, so that a staircase's step does not decide.
+    let start = at.saturating_sub(REACH).min(points.len().saturating_sub(2 * REACH + 1));
+    let around = &points[start..points.len().min(start + 2 * REACH + 1)];
     let known = RegimePoint {
         time_s: point.time_s,
         slope_s: f64::NAN,
@@ -146,4 +148,67 @@ fn slope(points: impl Iterator<Item = (f64, f64)>) -> Option<f64> {
         (products + (point.0 - x) * (point.1 - y), squares + (point.0 - x).powi(2))
     });
     Some(products / squares)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 100 bytes whatever the width and 10 FLOPs a token, so 100 s and 1 s at these ceilings: the ridge is at 100.
+    const CEILINGS: Ceilings = Ceilings { bandwidth_bytes_per_s: 1.0, matrix_flops_per_s: 10.0 };
+
+    fn curve(widths: impl Iterator<Item = u64>, seconds: impl Fn(u64) -> f64) -> Vec<Point> {
+        let point = |width: u64| {
+            // One pass is 10 % faster than the median, one 10 % slower.
+            let passes =
+                [0.9, 1.0, 1.1].iter().enumerate().map(|(pass, f)| (pass as u64, f * seconds(width))).collect();
+            Point { width, time_s: seconds(width), passes, bytes: 100, flops: 10.0 * width as f64 }
+        };
+        widths.map(point).collect()
+    }
+
+    fn found(points: &[Point], starts: &[u64]) -> Vec<(u64, u64, String)> {
+        let rows = stretches(points, starts, Some(&CEILINGS), 0.95);
+        rows.into_iter().map(|row| (row.from_width, row.to_width, row.regime)).collect()
+    }
+
+    #[test]
+    fn a_roofline_is_memory_bound_and_then_compute_bound() {
+        let points = curve(1..=128, |width| 100f64.max(width as f64) * 1.1);
+        let found = found(&points, &[]);
+        let names: Vec<&str> = found.iter().map(|stretch| stretch.2.as_str()).collect();
+        assert_eq!(names, ["memory-bound", "compute-bound"], "{found:?}");
+        // The slope is that of the matrix rate as soon as half of the fit lies beyond the ridge.
+        assert!((100..=106).contains(&found[1].0), "{found:?}");
+    }
+
+    #[test]
+    fn what_grows_with_nothing_is_overhead() {
+        assert_eq!(found(&curve(1..=16, |_| 900.0), &[]), [(1, 16, "overhead-bound".to_string())]);
+    }
+
+    #[test]
+    fn stretches_end_at_cliffs_and_a_single_width_is_judged_by_its_bytes_alone() {
+        let points = curve(1..=20, |width| if width == 9 { 500.0 } else { 110.0 });
+        let memory = "memory-bound".to_string();
+        let expected = [(1, 8, memory.clone()), (9, 9, String::new()), (10, 20, memory)];
+        assert_eq!(found(&points, &[9, 10]), expected);
+        assert_eq!(stretches(&points, &[], None, 0.95).len(), 1);
+        assert_eq!(stretches(&points, &[], None, 0.95)[0].memory_share, None);
+    }
+
+    /// Passes of 0.9, 1 and 1.1 times 5 + 2 b: slopes 1.8, 2 and 2.2, mean 2, standard error 0.2/√3, t(2) at 97.5 % is
+    /// 4.302653 (scipy.stats.t.ppf).
+    #[test]
+    fn a_slope_has_the_t_interval_of_its_passes() {
+        let row = &stretches(&curve(1..=6, |width| 5.0 + 2.0 * width as f64), &[], None, 0.95)[0];
+        let reach = 4.302652729911275 * 0.2 / 3f64.sqrt();
+        for (found, expected) in
+            [(row.slope_ms, 2.0), (row.slope_low_ms, 2.0 - reach), (row.slope_high_ms, 2.0 + reach)]
+        {
+            assert!((found.unwrap() / 1e3 - expected).abs() < 1e-9, "{found:?} is not {expected}");
+        }
+        let few = &stretches(&curve(1..=2, |_| 1.0), &[], None, 0.95)[0];
+        assert_eq!((few.slope_ms, few.slope_low_ms), (None, None));
+    }
 }
