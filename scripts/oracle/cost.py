@@ -15,7 +15,7 @@ CURVE = ["machine", "target", "precision", "role", "drafter", "context", "batch"
 
 
 def read(folder, name):
-    frame = pd.read_csv(folder / f"{name}.csv")
+    frame = pd.read_csv(folder / f"{name}.csv", dtype={"drafter": object})
     return frame.assign(drafter=frame.drafter.fillna("")) if "drafter" in frame else frame
 
 
@@ -49,7 +49,9 @@ def check_stretches(stretches, samples, confidence, ceilings):
         part = sync[sync.width.between(row.from_width, row.to_width)]
         covered += sorted(part.width.unique())
         if part.width.nunique() >= 3:
-            slopes = [np.polyfit(one.width, one.time_ms, 1)[0] for _, one in part.groupby("pass")]
+            # A pass that was cut short has not all widths.
+            whole = [one for _, one in part.groupby("pass") if len(one) == part.width.nunique()]
+            slopes = [np.polyfit(one.width, one.time_ms, 1)[0] for one in whole]
             mean, error = np.mean(slopes), stats.sem(slopes)
             low, high = stats.t.interval(confidence, len(slopes) - 1, mean, error)
             same([row.slope_ms, row.slope_low_ms, row.slope_high_ms], [mean, low, high], "slope")
