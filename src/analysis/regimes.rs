@@ -74,7 +74,7 @@ fn measured(folder: &str, derived: Derived) -> (Vec<Measured>, Vec<String>) {
     let regime = |regime: RegimeChoice| Measured {
         row: RegimeRow {
             folder: folder.to_string(),
-            bandwidth_gb_s: ceilings.map(|ceilings| ceilings.bandwidth_bytes_per_s / 1e9),
+            bandwidth_gb_s: ceilings.map(|ceilings| ceilings.forward_bytes_per_s() / 1e9),
             bytes_per_token: derived.bytes_per_token,
             alpha: alpha(&regime.choice.drafter),
             ..row(&regime)

@@ -2,7 +2,10 @@
 
 use super::{Global, cost_report};
 use crate::analysis::{Choice, Derived, Rules, choose, complete_blocks, derive, read_minimal, regime_map};
-use crate::report::{contrast_sentence, decision_table, opinions, race, regime_table, sentence};
+use crate::experiment::Baseline;
+use crate::report::{
+    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, regime_table, sentence,
+};
 use crate::results::{Kind, PredictionRow, Stamp, write};
 use crate::usage;
 use anyhow::{Context, Result};
@@ -78,11 +81,34 @@ fn map(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Rebuilds and shows a results folder.
+/// Rebuilds and shows a results folder, whichever command measured it.
 pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
-    if kind(path)? == Kind::Cost {
-        return cost_report::folder(path, json, allow_mixed);
+    match Stamp::read(path)?.map(|stamp| stamp.identity.kind) {
+        None | Some(Kind::Tune) => tune_folder(path, json, allow_mixed),
+        Some(Kind::Cost) => cost_report::folder(path, json, allow_mixed),
+        Some(Kind::Baseline) => baseline_folder(path, json),
+        Some(kind) => Err(usage!("{}: this program cannot analyse results of '{}'", path.display(), kind.name())),
     }
+}
+
+/// Rebuilds and shows the verdicts of the baseline experiments.
+pub fn baseline_folder(path: &Path, json: bool) -> Result<()> {
+    let derived = crate::experiment::baseline(path)?;
+    derived.write(path)?;
+    if json {
+        let Baseline { hypotheses, invalid, samples, ceilings, .. } = &derived;
+        println!(
+            "{}",
+            json!({ "hypotheses": hypotheses, "invalid": invalid, "samples": samples, "ceilings": ceilings })
+        );
+        return Ok(());
+    }
+    println!("{}\n", hypothesis_table(&derived));
+    baseline_notes(&derived).iter().for_each(|line| println!("{line}"));
+    Ok(())
+}
+
+fn tune_folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)

@@ -10,6 +10,8 @@ macro_rules! println {
 
 mod analyze;
 #[cfg(feature = "mlx")]
+mod baseline;
+#[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
 mod cost;
@@ -64,6 +66,8 @@ enum Command {
     Tune(tune::Args),
     #[cfg(feature = "mlx")]
     Cost(cost::Args),
+    #[cfg(feature = "mlx")]
+    Baseline(baseline::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
@@ -87,6 +91,8 @@ pub fn run() -> Result<()> {
         Command::Tune(args) => tune::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Cost(args) => cost::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

@@ -18,26 +18,45 @@ pub const BEYOND_CACHES: usize = 512 << 20;
 const PASSES: usize = 3;
 
 /// The best rate at which `threads` threads together read the same `bytes` front to back, each its own part, in 10^9
-/// bytes a second. Fewer than [`BEYOND_CACHES`] may come out of a cache. Reads for about `seconds`, at least three times. On Linux the memory is in huge pages where the kernel has
-/// them, as a model's weights are.
+/// bytes a second. Fewer than [`BEYOND_CACHES`] may come out of a cache. Reads for about `seconds`, at least three times.
 pub fn streaming_read_gb_s(bytes: usize, threads: usize, seconds: f64) -> f64 {
-    let words = bytes / size_of::<u64>() / threads.max(1);
-    // Each part is written by a thread of its own, so that a system with several memories spreads them.
-    let parts: Vec<Vec<u64>> = thread::scope(|scope| {
-        let writers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(move || (0..words as u64).collect())).collect();
-        writers.into_iter().filter_map(|writer| writer.join().ok()).collect()
-    });
-    #[cfg(target_os = "linux")]
-    crate::blas::pages::use_huge_pages(parts.iter().map(Vec::as_slice));
+    let mut reader = Reader::new(bytes, threads);
     let start = Instant::now();
     let mut fastest = Duration::MAX;
     let mut passes = 0;
     while passes < PASSES || start.elapsed().as_secs_f64() < seconds {
-        fastest = fastest.min(pass(&parts));
+        fastest = fastest.min(reader.pass());
         passes += 1;
     }
-    let bytes: usize = parts.iter().map(|part| size_of_val(part.as_slice())).sum();
-    bytes as f64 / fastest.as_secs_f64() / 1e9
+    reader.bytes() as f64 / fastest.as_secs_f64() / 1e9
+}
+
+/// Memory that is read front to back by several threads, each its own part. On Linux it is in huge pages where the kernel
+/// has them, as a model's weights are.
+pub struct Reader(Vec<Vec<u64>>);
+
+impl Reader {
+    pub fn new(bytes: usize, threads: usize) -> Reader {
+        let words = bytes / size_of::<u64>() / threads.max(1);
+        // Each part is written by a thread of its own, so that a system with several memories spreads them.
+        let parts: Vec<Vec<u64>> = thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..threads.max(1)).map(|_| scope.spawn(move || (0..words as u64).collect())).collect();
+            writers.into_iter().filter_map(|writer| writer.join().ok()).collect()
+        });
+        #[cfg(target_os = "linux")]
+        crate::blas::pages::use_huge_pages(parts.iter().map(Vec::as_slice));
+        Reader(parts)
+    }
+
+    /// How long reading it once takes.
+    pub fn pass(&mut self) -> Duration {
+        pass(&self.0)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.0.iter().map(|part| size_of_val(part.as_slice())).sum()
+    }
 }
 
 /// The best rate at which MLX's float32 products of one row read their weights, in 10^9 bytes a second: 512 MiB of

@@ -3,6 +3,7 @@
 
 use super::bandwidth::BEYOND_CACHES;
 use super::device::DeviceKind;
+use crate::roofline::Ceilings;
 use anyhow::Result;
 use mlx_rs::{Array, Device, Dtype, Stream, ops, random, transforms, with_stream};
 use serde::Serialize;
@@ -33,14 +34,15 @@ pub struct CopyBandwidth {
 /// How long the plain read is measured.
 const READ_SECONDS: f64 = 0.5;
 
-/// What bounds the bytes a forward can read in a second, in 10^9: a copy, or on the CPU a plain read with all threads if
-/// that is faster.
-pub fn best_bandwidth(kind: DeviceKind, copy: &CopyBandwidth) -> f64 {
-    match kind {
-        DeviceKind::Cpu => {
-            copy.best_gb_s.max(super::bandwidth::streaming_read_gb_s(BEYOND_CACHES, threads(), READ_SECONDS))
-        }
-        DeviceKind::Gpu => copy.best_gb_s,
+/// What bounds a forward on a device of `kind`: a copy or, on the CPU, a plain read with all threads if that is faster, and
+/// the best matrix rate.
+pub fn ceilings(kind: DeviceKind, copy: &CopyBandwidth, rate: &MatrixRate) -> Ceilings {
+    let read = || 1e9 * super::bandwidth::streaming_read_gb_s(BEYOND_CACHES, cpu_threads(), READ_SECONDS);
+    let read_bytes_per_s = (kind == DeviceKind::Cpu).then(read);
+    Ceilings {
+        bandwidth_bytes_per_s: read_bytes_per_s.unwrap_or(0.0).max(1e9 * copy.best_gb_s),
+        read_bytes_per_s,
+        matrix_flops_per_s: 1e9 * rate.best_gflop_s,
     }
 }
 
@@ -48,12 +50,13 @@ pub fn best_bandwidth(kind: DeviceKind, copy: &CopyBandwidth) -> f64 {
 /// small model may stay in a cache. 0 on a GPU, where a copy's rate is the bound.
 pub fn reread_gb_s(kind: DeviceKind, bytes: usize) -> f64 {
     match kind {
-        DeviceKind::Cpu => super::bandwidth::streaming_read_gb_s(bytes, threads(), READ_SECONDS / 2.0),
+        DeviceKind::Cpu => super::bandwidth::streaming_read_gb_s(bytes, cpu_threads(), READ_SECONDS / 2.0),
         DeviceKind::Gpu => 0.0,
     }
 }
 
-fn threads() -> usize {
+/// Threads that read memory together.
+pub fn cpu_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -78,8 +81,6 @@ const GPU_CHAIN: usize = 8;
 /// Measures copy bandwidth for about `budget` on the default device, which is of `kind`. At most a quarter of
 /// `memory_bytes` is used, except that the smallest size is always tried.
 pub fn copy_bandwidth(kind: DeviceKind, memory_bytes: u64, budget: Duration) -> Result<CopyBandwidth> {
-    let chain = if kind == DeviceKind::Gpu { GPU_CHAIN } else { 1 };
-    let lanes = lanes(kind);
     let deadline = Instant::now() + budget;
     let mut sizes: Vec<CopySample> = Vec::new();
     for step in 0..SIZES {
@@ -88,11 +89,11 @@ pub fn copy_bandwidth(kind: DeviceKind, memory_bytes: u64, budget: Duration) -> 
         if step > 0 && (remaining.is_zero() || bytes > memory_bytes / 4) {
             break;
         }
-        sizes.push(copy_sample(bytes, &lanes, chain, remaining / (SIZES - step))?);
+        sizes.push(copy_sample(Copier::new(kind, bytes)?, remaining / (SIZES - step))?);
     }
     mlx_rs::memory::clear_cache()?;
     let best_gb_s = sizes.iter().map(|sample| sample.bandwidth_gb_s).fold(0.0, f64::max);
-    Ok(CopyBandwidth { best_gb_s, streams: lanes.len(), sizes })
+    Ok(CopyBandwidth { best_gb_s, streams: lanes(kind).len(), sizes })
 }
 
 /// The streams that copy side by side: one a core on the CPU, whose streams are threads; one on a GPU.
@@ -106,26 +107,55 @@ fn lanes(kind: DeviceKind) -> Vec<Stream> {
 
 /// Adds a constant to every element, again and again: each pass reads and writes every byte once, and depends on the
 /// pass before, so none can be left out.
-fn copy_sample(bytes: u64, lanes: &[Stream], chain: usize, budget: Duration) -> Result<CopySample> {
-    let deadline = Instant::now() + budget;
-    let elements = (bytes / 4 / lanes.len() as u64) as i32;
-    let one = Array::from_f32(1.0);
-    let mut arrays = lanes
-        .iter()
-        .map(|lane| with_stream(lane, || ops::zeros_dtype(&[elements], Dtype::Float32)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut pass = || -> Result<f64> {
+pub struct Copier {
+    lanes: Vec<Stream>,
+    arrays: Vec<Array>,
+    one: Array,
+    chain: usize,
+}
+
+impl Copier {
+    /// Arrays of `bytes` together on the default device, which is of `kind`.
+    pub fn new(kind: DeviceKind, bytes: u64) -> Result<Copier> {
+        Copier::on(lanes(kind), bytes, if kind == DeviceKind::Gpu { GPU_CHAIN } else { 1 })
+    }
+
+    fn on(lanes: Vec<Stream>, bytes: u64, chain: usize) -> Result<Copier> {
+        let elements = (bytes / 4 / lanes.len() as u64) as i32;
+        let zeros = |lane| with_stream(lane, || ops::zeros_dtype(&[elements], Dtype::Float32));
+        let arrays = lanes.iter().map(zeros).collect::<Result<Vec<_>, _>>()?;
+        Ok(Copier { lanes, arrays, one: Array::from_f32(1.0), chain })
+    }
+
+    /// Seconds of one sample: `chain` copies.
+    pub fn pass(&mut self) -> Result<f64> {
         let start = Instant::now();
-        for (lane, array) in lanes.iter().zip(&mut arrays) {
-            for _ in 0..chain {
-                *array = with_stream(lane, || ops::add(&*array, &one))?;
+        for (lane, array) in self.lanes.iter().zip(&mut self.arrays) {
+            for _ in 0..self.chain {
+                *array = with_stream(lane, || ops::add(&*array, &self.one))?;
             }
         }
-        transforms::eval(&arrays)?;
+        transforms::eval(&self.arrays)?;
         Ok(start.elapsed().as_secs_f64())
-    };
-    let best_s = best_of(&mut pass, deadline)?;
-    let moved_bytes = 2 * 4 * elements as u64 * lanes.len() as u64 * chain as u64;
+    }
+
+    /// Copies in a sample.
+    pub fn chain(&self) -> usize {
+        self.chain
+    }
+
+    /// Bytes read and written in one sample.
+    pub fn moved_bytes(&self) -> u64 {
+        let elements: usize = self.arrays.iter().map(Array::size).sum();
+        2 * 4 * (elements * self.chain) as u64
+    }
+}
+
+/// The best sample of one size until `budget` is spent.
+fn copy_sample(mut copier: Copier, budget: Duration) -> Result<CopySample> {
+    let deadline = Instant::now() + budget;
+    let best_s = best_of(&mut || copier.pass(), deadline)?;
+    let moved_bytes = copier.moved_bytes();
     Ok(CopySample { moved_bytes, time_ms: best_s * 1e3, bandwidth_gb_s: moved_bytes as f64 / best_s / 1e9 })
 }
 
@@ -189,7 +219,8 @@ mod tests {
     #[test]
     fn bytes_and_operations_are_counted_as_stated() {
         crate::machine::device::select(Some(DeviceKind::Cpu)).unwrap();
-        let sample = copy_sample(1 << 20, &[Stream::cpu(), Stream::cpu()], 3, Duration::ZERO).unwrap();
+        let sample =
+            copy_sample(Copier::on(vec![Stream::cpu(), Stream::cpu()], 1 << 20, 3).unwrap(), Duration::ZERO).unwrap();
         // 2^20 bytes in two arrays, each read and written three times.
         assert_eq!(sample.moved_bytes, 6 << 20);
         assert!((sample.bandwidth_gb_s * sample.time_ms / 1e3 * 1e9 - sample.moved_bytes as f64).abs() < 1.0);

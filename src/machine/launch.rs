@@ -1,6 +1,6 @@
 //! What every measuring command records of a start of the program: the environment and the measured ceilings.
 
-use super::ceilings::{best_bandwidth, copy_bandwidth, matrix_rate};
+use super::ceilings::{ceilings, copy_bandwidth, matrix_rate};
 use super::device::DeviceKind;
 use super::environment::Environment;
 use crate::roofline::Ceilings;
@@ -24,10 +24,7 @@ pub fn measure(
     let copy = copy_bandwidth(device, environment.memory_bytes, time)?;
     done();
     let rate = matrix_rate(dtype, time / 2)?;
-    let ceilings = Ceilings {
-        bandwidth_bytes_per_s: 1e9 * best_bandwidth(device, &copy),
-        matrix_flops_per_s: 1e9 * rate.best_gflop_s,
-    };
+    let ceilings = ceilings(device, &copy, &rate);
     done();
     let mut launch = serde_json::to_value(environment)?;
     launch["ceilings"] = serde_json::to_value(ceilings)?;

@@ -26,6 +26,16 @@ impl Linear {
         Ok(Linear { weight, bias })
     }
 
+    /// A layer of these weights.
+    pub fn new(weight: Matrix) -> Self {
+        Linear { weight, bias: None }
+    }
+
+    /// Bytes of weight and bias.
+    pub fn nbytes(&self) -> u64 {
+        self.weight.nbytes() as u64 + self.bias.as_ref().map_or(0, |bias| bias.nbytes() as u64)
+    }
+
     pub fn forward(&self, x: &Array) -> Result<Array> {
         #[cfg(target_os = "linux")]
         if let Matrix::Dense(weight) = &self.weight
@@ -94,6 +104,11 @@ impl Stacked {
 
     pub fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
         self.0.iter_mut()
+    }
+
+    /// Bytes of all weights and biases.
+    pub fn nbytes(&self) -> u64 {
+        self.0.iter().map(Linear::nbytes).sum()
     }
 
     /// How the weights are stored; those of the first layer stand for all.

@@ -13,14 +13,14 @@ pub mod hub;
 pub mod language_model;
 pub mod layers;
 mod llama;
-mod matrix;
+pub mod matrix;
 mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;
 mod safetensors;
 mod stored;
-mod synthetic;
+pub mod synthetic;
 pub mod timed;
 pub mod token_stream;
 pub mod tokenizer;
@@ -58,11 +58,14 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transform
 /// Makes a model of the shapes that `config` (a `config.json`) declares, with random weights. `source` names the file that
 /// declares them.
 pub fn synthetic(source: &Path, config: &Value, options: &LoadOptions, seed: u64) -> Result<Transformer> {
-    let config = config_of(&source.display().to_string(), config)?;
-    let mut weights = synthetic::Synthetic::new(options, seed)?;
-    weights.check_memory(source, &config)?;
-    #[cfg(target_os = "linux")]
-    let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes(&config) as usize);
+    synthetic_of(source, config_of(&source.display().to_string(), config)?, options, seed)
+}
+
+/// The same for shapes that are there already.
+pub fn synthetic_of(source: &Path, config: Config, options: &LoadOptions, seed: u64) -> Result<Transformer> {
+    let bytes = synthetic::bytes(options, config.parameters());
+    memory::check_bytes(source, "the weights", bytes, "take fewer bits (--quantize 4) or a smaller model")?;
+    let mut weights = synthetic::Synthetic::new(options, seed, bytes)?;
     Transformer::take(config, &mut weights)
 }
 

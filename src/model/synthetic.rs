@@ -1,47 +1,36 @@
 //! Random weights in the exact shapes of a model, at any precision, made on the device. For timing: no step is faster or
 //! slower because a weight has another value. What such a model says, and so what it would accept, means nothing.
 
-use super::config::Config;
 use super::matrix::Matrix;
-use super::memory;
 use super::weights::{LoadOptions, Tensors};
 use crate::roofline::WeightFormat;
 use crate::scenario::Quantization;
 use anyhow::Result;
+use mlx_rs::memory::clear_cache;
 use mlx_rs::ops::{multiply, ones_dtype, zeros_dtype};
 use mlx_rs::random::{self, RandomState};
 use mlx_rs::{Array, Dtype, transforms};
-use std::path::Path;
 
 /// Makes every tensor that it is asked for.
 pub struct Synthetic {
     dtype: Dtype,
     quantize: Option<Quantization>,
     random: RandomState,
+    /// Where the weights lie; see [`crate::blas::pages`].
+    #[cfg(target_os = "linux")]
+    _heap: crate::blas::pages::LoadingHeap,
 }
 
 impl Synthetic {
-    /// Weights in `options.dtype` (float32 if not given), matrices quantised if it says so.
-    pub fn new(options: &LoadOptions, seed: u64) -> Result<Self> {
-        let dtype = options.dtype.unwrap_or(Dtype::Float32);
-        Ok(Synthetic { dtype, quantize: options.quantize, random: RandomState::with_seed(seed)? })
-    }
-
-    /// Refuses shapes whose weights are larger than the memory that is free; `source` names them.
-    pub fn check_memory(&self, source: &Path, config: &Config) -> Result<()> {
-        let way_out = "take fewer bits (--quantize 4) or a smaller model";
-        memory::check_bytes(source, "the weights", self.bytes(config), way_out)
-    }
-
-    /// Bytes of all weights of a model of these shapes.
-    pub fn bytes(&self, config: &Config) -> u64 {
-        let float = WeightFormat::Float { bytes: if self.dtype == Dtype::Float32 { 4 } else { 2 } };
-        let format = self.quantize.map_or(float, |Quantization { bits, group_size }| WeightFormat::Affine {
-            bits: bits as u64,
-            group_size: group_size as u64,
-            scale_bytes: float.bytes(1),
-        });
-        format.bytes(config.parameters())
+    /// Weights in `options.dtype` (float32 if not given), matrices quantised if it says so, of `bytes` together.
+    pub fn new(options: &LoadOptions, seed: u64, bytes: u64) -> Result<Self> {
+        Ok(Synthetic {
+            dtype: options.dtype.unwrap_or(Dtype::Float32),
+            quantize: options.quantize,
+            random: RandomState::with_seed(seed)?,
+            #[cfg(target_os = "linux")]
+            _heap: crate::blas::pages::LoadingHeap::grow(bytes as usize),
+        })
     }
 
     /// Uniform in ±`limit`.
@@ -50,6 +39,17 @@ impl Synthetic {
         let values = random::uniform::<_, f32>(-limit, limit, shape, &key)?;
         Ok(values.as_dtype(self.dtype)?)
     }
+}
+
+/// Bytes of so many weights.
+pub fn bytes(options: &LoadOptions, weights: u64) -> u64 {
+    let float = WeightFormat::Float { bytes: if matches!(options.dtype, None | Some(Dtype::Float32)) { 4 } else { 2 } };
+    let format = options.quantize.map_or(float, |Quantization { bits, group_size }| WeightFormat::Affine {
+        bits: bits as u64,
+        group_size: group_size as u64,
+        scale_bytes: float.bytes(1),
+    });
+    format.bytes(weights)
 }
 
 /// The limit of a uniform distribution with which a product keeps the size of what it is applied to: variance 1/inputs.
@@ -83,6 +83,8 @@ impl Tensors for Synthetic {
             }
         };
         transforms::eval(matrix.arrays())?;
+        // What it was made with is as large as it, and would take the place of the weights that follow.
+        clear_cache()?;
         Ok(matrix)
     }
 }

@@ -1,5 +1,7 @@
 //! The decoder itself: embedding, blocks of attention and gated MLP, final norm and head.
 
+pub mod parts;
+
 use super::cache::KvCache;
 use super::config::Config;
 use super::layers::{Embedding, Linear, RmsNorm, Rope, Stacked, swiglu};
@@ -11,6 +13,7 @@ use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
+use parts::Part;
 
 /// Which positions of a forward need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,8 @@ struct Place<'a> {
     position: i32,
     /// `[b, len + b]` bool over what the cache holds and the tokens themselves; causal if there is none.
     mask: Option<&'a Array>,
+    /// What is left out, to time the rest.
+    without: Option<Part>,
     /// Where attention is fused: the rotary angles of the tokens.
     #[cfg(target_os = "linux")]
     rotation: Option<&'a fused::Rotation>,
@@ -68,11 +73,19 @@ impl Attention {
     /// `x`: `[batch, b, hidden]`.
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         let qkv = self.qkv_proj.forward(x)?;
+        if place.without == Some(Part::Attention) {
+            return self.o_proj.forward(&qkv.try_index((.., .., ..self.num_heads * self.head_dim))?);
+        }
+        self.o_proj.forward(&self.attend(&qkv, index, cache, place)?)
+    }
+
+    /// `qkv`, what the products gave (`[batch, b, queries, keys and values]`), to `[batch, b, queries]`.
+    fn attend(&self, qkv: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         #[cfg(target_os = "linux")]
         if let Some(rotation) = place.rotation {
-            return self.o_proj.forward(&self.fused(&qkv, index, cache, place, rotation)?);
+            return self.fused(qkv, index, cache, place, rotation);
         }
-        self.o_proj.forward(&self.composed(&qkv, index, cache, place)?)
+        self.composed(qkv, index, cache, place)
     }
 
     /// Attention as one operation.
@@ -110,8 +123,11 @@ impl Attention {
             queries = q_norm.forward(&queries)?;
             keys = k_norm.forward(&keys)?;
         }
-        let queries = self.rope.forward(&queries.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
-        let keys = self.rope.forward(&keys.transpose_axes(&[0, 2, 1, 3])?, place.position)?;
+        let rotated = |heads: &Array| -> Result<Array> {
+            let heads = heads.transpose_axes(&[0, 2, 1, 3])?;
+            if place.without == Some(Part::Rope) { Ok(heads) } else { self.rope.forward(&heads, place.position) }
+        };
+        let (queries, keys) = (rotated(&queries)?, rotated(&keys)?);
         let (keys, values) = cache.update(index, &keys, &values)?;
         let causal = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
         let mask = place.mask.map(ScaledDotProductAttentionMask::Array).or(causal);
@@ -175,8 +191,15 @@ impl Block {
     }
 
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+        if place.without == Some(Part::Norms) {
+            let h = x.add(self.self_attn.forward(x, index, cache, place)?)?;
+            return Ok(h.add(self.mlp.forward(&h)?)?);
+        }
         let y = self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?;
         let [h, normed] = self.post_attention_layernorm.forward_sum(x, &y)?;
+        if place.without == Some(Part::Mlp) {
+            return Ok(h.add(normed)?);
+        }
         Ok(h.add(self.mlp.forward(&normed)?)?)
     }
 
@@ -198,6 +221,8 @@ pub struct Transformer {
     norm: RmsNorm,
     lm_head: Linear,
     dtype: Dtype,
+    /// What forwards leave out; see [`parts`].
+    without: Option<Part>,
 }
 
 impl Transformer {
@@ -215,7 +240,7 @@ impl Transformer {
             Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?
         };
         let dtype = embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.dtype();
-        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype };
+        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype, without: None };
         model.norm.cast(dtype)?;
         model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
         Ok(model)
@@ -248,11 +273,11 @@ impl Transformer {
     fn hidden(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: Option<&Array>) -> Result<Array> {
         let mut h = self.embed_tokens.forward(tokens)?;
         #[cfg(target_os = "linux")]
-        let rotation = fused::serves(&h)
-            .then(|| fused::Rotation::new(self.layers[0].self_attn.rope.frequencies(), position, tokens.dim(1)));
+        let rotation = fused::serves(&h).then(|| self.rotation(position, tokens.dim(1)));
         let place = Place {
             position,
             mask,
+            without: self.without,
             #[cfg(target_os = "linux")]
             rotation: rotation.as_ref(),
         };
@@ -261,6 +286,11 @@ impl Transformer {
         }
         cache.advance(tokens.dim(1));
         Ok(h)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn rotation(&self, position: i32, width: i32) -> fused::Rotation {
+        fused::Rotation::new(self.layers[0].self_attn.rope.frequencies(), position, width)
     }
 
     /// An empty cache for this model.

@@ -2,6 +2,7 @@
 //!
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
+mod baseline;
 mod cost;
 #[cfg(feature = "plot")]
 mod cost_plot;
@@ -11,6 +12,7 @@ mod sentence;
 pub mod stream;
 mod table;
 
+pub use baseline::{baseline_notes, hypothesis_table, scale};
 pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
 #[cfg(feature = "plot")]
 pub use cost_plot::{cost_figures, cost_in_terminal};

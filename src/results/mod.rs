@@ -5,6 +5,7 @@
 //! `cost_derived.rs` (rebuilt by `analyze`), one line in
 //! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
 
+mod baseline;
 mod cost_derived;
 mod derived;
 mod environment;
@@ -13,11 +14,12 @@ mod store;
 mod table;
 mod wire;
 
+pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read, read_raw, write, write_text};
+pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
 
@@ -47,5 +49,8 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<CostStretchRow>(),
         entry::<CostChangeRow>(),
         entry::<CostModelRow>(),
+        entry::<SampleRow>(),
+        entry::<PointRow>(),
+        entry::<HypothesisRow>(),
     ]
 }

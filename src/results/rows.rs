@@ -155,7 +155,7 @@ pub struct LookRow {
 }
 
 /// An error's text on one line.
-fn one_line<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn one_line<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

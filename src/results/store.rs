@@ -71,7 +71,12 @@ impl ResultsDir {
 
     /// Opens a raw file for appending.
     pub fn table<R: Raw>(&self) -> Result<Table<R>> {
-        Table::open(&self.path)
+        self.table_as(R::FILE)
+    }
+
+    /// Opens a raw file of another name than its rows' usual one.
+    pub fn table_as<R: Raw>(&self, file: &str) -> Result<Table<R>> {
+        Table::open(&self.path.join(file))
     }
 }
 
@@ -87,14 +92,23 @@ pub fn write_text(folder: &Path, name: &str, text: &str) -> Result<()> {
 
 /// Reads a file of a results folder; no rows if it is not there.
 pub fn read<R: Wire>(folder: &Path) -> Result<Vec<R>> {
-    let path = folder.join(R::FILE);
-    if path.exists() { read_rows(&path) } else { Ok(Vec::new()) }
+    read_if_there(&folder.join(R::FILE))
+}
+
+fn read_if_there<R: Wire>(path: &Path) -> Result<Vec<R>> {
+    if path.exists() { read_rows(path) } else { Ok(Vec::new()) }
 }
 
 /// Reads a raw file of a results folder; a sample that is there twice is refused.
 pub fn read_raw<R: Raw>(folder: &Path) -> Result<Vec<R>> {
-    let rows = read(folder)?;
-    places::<R>(&folder.join(R::FILE).display().to_string(), &rows)?;
+    read_raw_as(folder, R::FILE)
+}
+
+/// Reads a raw file of another name than its rows' usual one.
+pub fn read_raw_as<R: Raw>(folder: &Path, file: &str) -> Result<Vec<R>> {
+    let path = folder.join(file);
+    let rows = read_if_there(&path)?;
+    places::<R>(&path.display().to_string(), &rows)?;
     Ok(rows)
 }
 

@@ -17,8 +17,8 @@ pub struct Table<R: Raw> {
 
 impl<R: Raw> Table<R> {
     /// Opens or creates the file; a last line without its line break, torn by a kill, is dropped.
-    pub(super) fn open(folder: &Path) -> Result<Table<R>> {
-        let path = folder.join(R::FILE);
+    pub(super) fn open(path: &Path) -> Result<Table<R>> {
+        let path = path.to_path_buf();
         let shown = path.display().to_string();
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -117,6 +117,10 @@ mod tests {
     use super::*;
     use std::fs;
 
+    fn open<R: Raw>(folder: &Path) -> Result<Table<R>> {
+        Table::open(&folder.join(R::FILE))
+    }
+
     fn run(block: u64, order: u64) -> RunRow {
         RunRow {
             prompt: "summary-1".to_string(),
@@ -135,10 +139,10 @@ mod tests {
     fn rows_come_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
         let rows = [run(0, 0), RunRow { seconds: None, error: "no memory\nleft".to_string(), ..run(0, 1) }];
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         rows.iter().for_each(|row| table.append(row.clone()).unwrap());
         drop(table);
-        let table: Table<RunRow> = Table::open(folder.path()).unwrap();
+        let table: Table<RunRow> = open(folder.path()).unwrap();
         assert_eq!(table.rows()[0], rows[0]);
         assert_eq!(table.rows()[1], RunRow { error: "no memory left".to_string(), ..rows[1].clone() });
         assert!(table.contains(&(0, 1)) && !table.contains(&(1, 0)));
@@ -150,14 +154,14 @@ mod tests {
     fn a_file_cut_at_any_byte_is_resumed_without_loss_or_repetition() {
         let folder = tempfile::tempdir().unwrap();
         let rows: Vec<RunRow> = (0..3).map(|order| run(7, order)).collect();
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         rows.iter().for_each(|row| table.append(row.clone()).unwrap());
         drop(table);
         let path = folder.path().join("runs.csv");
         let whole = fs::read(&path).unwrap();
         for cut in 0..whole.len() {
             fs::write(&path, &whole[..cut]).unwrap();
-            let mut table = Table::open(folder.path()).unwrap();
+            let mut table = open(folder.path()).unwrap();
             let complete = whole[..cut].iter().filter(|byte| **byte == b'\n').count();
             assert_eq!(table.rows().len(), complete.saturating_sub(1));
             for row in &rows {
@@ -172,7 +176,7 @@ mod tests {
     #[test]
     fn a_row_is_never_repeated() {
         let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         table.append(run(0, 0)).unwrap();
         assert!(table.append(run(0, 0)).unwrap_err().to_string().contains("is there already"));
         drop(table);
@@ -180,7 +184,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         let last = text.lines().last().unwrap();
         fs::write(&path, format!("{text}{last}\n")).unwrap();
-        let error = Table::<RunRow>::open(folder.path()).err().unwrap().to_string();
+        let error = open::<RunRow>(folder.path()).err().unwrap().to_string();
         assert!(error.contains("lines 2 and 3 are the same sample"), "{error}");
     }
 
@@ -188,19 +192,19 @@ mod tests {
     fn a_half_written_trace_is_completed() {
         let folder = tempfile::tempdir().unwrap();
         let trace: Vec<TraceRow> = (0..4).map(|position| TraceRow { position, ..TraceRow::default() }).collect();
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         table.complete(trace[..2].to_vec()).unwrap();
         table.complete(trace.clone()).unwrap();
         assert_eq!(table.rows(), trace);
         let other = TraceRow { matched: 1, ..trace[3].clone() };
         assert!(table.complete(vec![other]).unwrap_err().to_string().contains("with another value"));
-        assert_eq!(Table::<TraceRow>::open(folder.path()).unwrap().rows(), trace);
+        assert_eq!(open::<TraceRow>(folder.path()).unwrap().rows(), trace);
     }
 
     #[test]
     fn numbers_that_are_none_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         for seconds in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
             let error = table.append(RunRow { seconds: Some(seconds), ..run(0, 0) }).unwrap_err().to_string();
             assert!(error.contains("runs.csv: seconds is"), "{error}");
@@ -214,13 +218,13 @@ mod tests {
     fn a_foreign_or_damaged_file_is_refused_with_its_line_and_column() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.csv");
-        let mut table = Table::open(folder.path()).unwrap();
+        let mut table = open(folder.path()).unwrap();
         table.append(run(0, 0)).unwrap();
         drop(table);
         let text = fs::read_to_string(&path).unwrap();
         let refused = |text: &str| {
             fs::write(&path, text).unwrap();
-            let error = format!("{:#}", Table::<RunRow>::open(folder.path()).err().unwrap());
+            let error = format!("{:#}", open::<RunRow>(folder.path()).err().unwrap());
             assert_eq!(fs::read_to_string(&path).unwrap(), text, "a refused file is left alone");
             error
         };

@@ -9,6 +9,10 @@ use std::fmt;
 pub struct Ceilings {
     /// Bytes read and written a second by a large copy.
     pub bandwidth_bytes_per_s: f64,
+    /// Bytes a second of a plain read where that was measured: what is only read cannot come faster, although a copy, which
+    /// counts what it writes as well, may move more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_bytes_per_s: Option<f64>,
     /// Floating-point operations a second of a large matrix product in the model's type.
     pub matrix_flops_per_s: f64,
 }
@@ -17,7 +21,12 @@ impl Ceilings {
     /// The arithmetic intensity, FLOPs a byte, from which on the matrix rate binds
     /// (Williams, Waterman and Patterson 2009, Roofline).
     pub fn ridge_flops_per_byte(&self) -> f64 {
-        self.matrix_flops_per_s / self.bandwidth_bytes_per_s
+        self.matrix_flops_per_s / self.forward_bytes_per_s()
+    }
+
+    /// Bytes a second at which a forward can take in its weights and its cache.
+    pub fn forward_bytes_per_s(&self) -> f64 {
+        self.read_bytes_per_s.unwrap_or(self.bandwidth_bytes_per_s)
     }
 
     /// The smallest width whose FLOPs take at least as long as its bytes, if it is at most `widest`.
@@ -28,9 +37,9 @@ impl Ceilings {
         })
     }
 
-    /// Seconds to move these bytes.
+    /// Seconds to read these bytes.
     pub fn memory_s(&self, bytes: u64) -> f64 {
-        bytes as f64 / self.bandwidth_bytes_per_s
+        bytes as f64 / self.forward_bytes_per_s()
     }
 
     /// Seconds for these FLOPs.
@@ -132,7 +141,7 @@ mod tests {
             activation_bytes: 0,
             kv_bytes: 0,
         };
-        let ceilings = Ceilings { bandwidth_bytes_per_s: 1e9, matrix_flops_per_s: 1e10 };
+        let ceilings = Ceilings { bandwidth_bytes_per_s: 1e9, read_bytes_per_s: None, matrix_flops_per_s: 1e10 };
         assert_eq!(ceilings.ridge_flops_per_byte(), 10.0);
         assert_eq!(ceilings.ridge_width(&shape, 0, 1, 128), Some(20));
         assert_eq!(ceilings.ridge_width(&shape, 0, 2, 128), Some(10));

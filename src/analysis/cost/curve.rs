@@ -35,10 +35,13 @@ pub struct CurveAnalysis {
     pub models: Vec<CostModelRow>,
 }
 
+/// Whether it is a drafter's, target, precision, drafter, context, batch: what names a curve, in the order of curves.
+type Key<'a> = (bool, &'a str, &'a str, &'a str, u64, u64);
+
 /// Analyses every curve in the rows: those of targets, then those of drafters, by name, context and batch. Samples that
 /// failed or are marked invalid are left out and counted; a curve without any other is left out whole.
 pub fn analyze_curves(rows: &[CostRow], settings: &Settings) -> Result<Vec<CurveAnalysis>> {
-    let mut curves: BTreeMap<(bool, &str, &str, &str, u64, u64), Vec<&CostRow>> = BTreeMap::new();
+    let mut curves: BTreeMap<Key, Vec<&CostRow>> = BTreeMap::new();
     for row in rows {
         let is_drafter = row.role == Role::Drafter;
         let key = (is_drafter, &*row.target, &*row.precision, &*row.drafter, row.context, row.batch);
@@ -231,7 +234,7 @@ impl Curve<'_> {
             falls: found.map(|found| found.falls.len() as u64),
             padded_widths: found.map(|found| found.paddings.len() as u64),
             confidence: *confidence,
-            bandwidth_gb_s: ceilings.map(|ceilings| giga(ceilings.bandwidth_bytes_per_s)),
+            bandwidth_gb_s: ceilings.map(|ceilings| giga(ceilings.forward_bytes_per_s())),
             matrix_gflop_s: ceilings.map(|ceilings| giga(ceilings.matrix_flops_per_s)),
             ridge_flop_per_byte: ceilings.map(|ceilings| ceilings.ridge_flops_per_byte()),
             ridge_width: ceilings.as_ref().and_then(ridge),
@@ -362,7 +365,8 @@ mod tests {
             "regimes and ridge: no ceilings were measured",
         ];
         assert_eq!(cannot_say, expected);
-        let ceilings = Some(Ceilings { bandwidth_bytes_per_s: 669e9, matrix_flops_per_s: 20e12 });
+        let ceilings =
+            Some(Ceilings { bandwidth_bytes_per_s: 669e9, read_bytes_per_s: None, matrix_flops_per_s: 20e12 });
         let curve = only(&rows, &Settings { ceilings, ..settings() });
         assert!(curve.row.cannot_say.ends_with("the bytes of a forward are not known"), "{}", curve.row.cannot_say);
         let curve = only(&rows[..2], &settings());

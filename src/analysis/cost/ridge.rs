@@ -21,7 +21,11 @@ impl SpecSheet {
     /// Both, if the sheet has both.
     pub fn ceilings(self) -> Option<Ceilings> {
         let SpecSheet { bandwidth_bytes_per_s, matrix_flops_per_s } = self;
-        Some(Ceilings { bandwidth_bytes_per_s: bandwidth_bytes_per_s?, matrix_flops_per_s: matrix_flops_per_s? })
+        Some(Ceilings {
+            bandwidth_bytes_per_s: bandwidth_bytes_per_s?,
+            read_bytes_per_s: None,
+            matrix_flops_per_s: matrix_flops_per_s?,
+        })
     }
 }
 
@@ -47,7 +51,7 @@ mod tests {
     /// Weights of 1000 bytes and 500 FLOPs a token: at 10 bytes and 200 FLOPs a second, 100 s against 2.5 s a token.
     #[test]
     fn the_ridge_lies_where_both_take_as_long() {
-        let ceilings = Ceilings { bandwidth_bytes_per_s: 10.0, matrix_flops_per_s: 200.0 };
+        let ceilings = Ceilings { bandwidth_bytes_per_s: 10.0, read_bytes_per_s: None, matrix_flops_per_s: 200.0 };
         let points =
             |widths: &[u64]| widths.iter().map(|width| (*width, 1000, 500.0 * *width as f64)).collect::<Vec<_>>();
         assert_eq!(ridge_width(&ceilings, &points(&[1, 32, 64])), Some(40.0));

@@ -155,7 +155,8 @@ mod tests {
     use super::*;
 
     /// 100 bytes whatever the width and 10 FLOPs a token, so 100 s and 1 s at these ceilings: the ridge is at 100.
-    const CEILINGS: Ceilings = Ceilings { bandwidth_bytes_per_s: 1.0, matrix_flops_per_s: 10.0 };
+    const CEILINGS: Ceilings =
+        Ceilings { bandwidth_bytes_per_s: 1.0, read_bytes_per_s: None, matrix_flops_per_s: 10.0 };
 
     fn curve(widths: impl Iterator<Item = u64>, seconds: impl Fn(u64) -> f64) -> Vec<Point> {
         let point = |width: u64| {

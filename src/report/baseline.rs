@@ -1,0 +1,82 @@
+//! The verdicts of the baseline experiments, for people.
+
+use crate::experiment::{Baseline, Scale};
+use crate::results::HypothesisRow;
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+
+/// What will be measured, in one paragraph.
+pub fn scale(scale: &Scale) -> String {
+    let family: Vec<String> = scale.family.iter().map(ToString::to_string).collect();
+    let [fewest, most] = scale.passes;
+    format!(
+        "Main model {}; by size {}; contexts to {}, prompts to {}, widths to {}, batches to {}; {fewest} to {most} passes, about {}",
+        scale.main,
+        family.join(", "),
+        scale.contexts.last().unwrap_or(&0),
+        scale.prompts.last().unwrap_or(&0),
+        scale.widths.last().unwrap_or(&0),
+        scale.batches.last().unwrap_or(&0),
+        crate::scenario::format_budget(scale.time),
+    )
+}
+
+/// One row a hypothesis.
+pub fn hypothesis_table(baseline: &Baseline) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["", "hypothesis", "", "what decides", "value", "95 % interval", "holds"]);
+    for row in &baseline.hypotheses {
+        let interval = match (row.low, row.high) {
+            (Some(low), Some(high)) => format!("{} to {}", short(low), short(high)),
+            _ => String::new(),
+        };
+        table.add_row([
+            row.experiment.to_string(),
+            row.hypothesis.clone(),
+            row.verdict.clone(),
+            row.quantity.clone(),
+            row.value.map(short).unwrap_or_default(),
+            interval,
+            holds(row),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The notes, the ceilings, and how many samples count for nothing.
+pub fn baseline_notes(baseline: &Baseline) -> Vec<String> {
+    let ceilings = &baseline.ceilings;
+    let mut lines: Vec<String> = baseline
+        .hypotheses
+        .iter()
+        .filter(|row| !row.note.is_empty())
+        .map(|row| format!("{:2} {}: {}", row.experiment, row.name, row.note))
+        .collect();
+    lines.dedup();
+    lines.push(format!(
+        "Ceilings: {:.1} GB/s read, {:.1} GB/s copied (read and written), {:.0} GFLOP/s, ridge {:.1} FLOP/byte. {} of {} samples are invalid (above a ceiling).",
+        ceilings.forward_bytes_per_s() / 1e9,
+        ceilings.bandwidth_bytes_per_s / 1e9,
+        ceilings.matrix_flops_per_s / 1e9,
+        ceilings.ridge_flops_per_byte(),
+        baseline.invalid,
+        baseline.samples,
+    ));
+    lines
+}
+
+fn holds(row: &HypothesisRow) -> String {
+    match (row.at_least, row.at_most) {
+        (Some(least), Some(most)) => format!("{} to {}", short(least), short(most)),
+        (Some(least), None) => format!("from {}", short(least)),
+        (None, Some(most)) => format!("up to {}", short(most)),
+        (None, None) => String::new(),
+    }
+}
+
+/// Three significant digits.
+fn short(value: f64) -> String {
+    let digits = if value == 0.0 { 0 } else { (2 - value.abs().log10().floor() as i32).clamp(0, 4) };
+    format!("{value:.*}", digits as usize)
+}
