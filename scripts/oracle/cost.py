@@ -56,6 +56,7 @@ def check_stretches(stretches, samples, confidence, ceilings):
             low, high = stats.t.interval(confidence, len(slopes) - 1, mean, error)
             same([row.slope_ms, row.slope_low_ms, row.slope_high_ms], [mean, low, high], "slope")
         medians = part.groupby("width").agg(time=("time_ms", "median"), bytes=("bytes", "first"), flops=("flops", "first"))
+        medians = medians[medians.bytes > 0]
         share = (medians.bytes / ceilings["bandwidth_bytes_per_s"] * 1e3 / medians.time).median()
         same(row.memory_share, share, "memory share")
         share = (medians.flops / ceilings["matrix_flops_per_s"] * 1e3 / medians.time).median()

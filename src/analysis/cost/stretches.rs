@@ -34,8 +34,9 @@ pub fn stretches(
 ) -> Vec<CostStretchRow> {
     let mut rows = Vec::new();
     for segment in segments(points, starts) {
+        let regimes: Vec<Option<Regime>> =
+            segment.clone().map(|at| regime(&points[at], around(points, &segment, at), ceilings)).collect();
         let points = &points[segment];
-        let regimes: Vec<Option<Regime>> = (0..points.len()).map(|at| regime(points, at, ceilings)).collect();
         for run in settled(runs(&regimes), &regimes) {
             rows.push(row(&points[run.0.clone()], run.1, ceilings, confidence));
         }
@@ -50,15 +51,20 @@ fn segments(points: &[Point], starts: &[u64]) -> Vec<Range<usize>> {
     bounds.windows(2).map(|pair| pair[0]..pair[1]).filter(|range| !range.is_empty()).collect()
 }
 
+/// The nearest `2 * REACH + 1` widths: of the segment where it has as many, else of the whole curve. Between two steps of a
+/// staircase the curve is level, and only the steps show what a further token costs.
+fn around<'a>(points: &'a [Point], segment: &Range<usize>, at: usize) -> &'a [Point] {
+    let most = 2 * REACH + 1;
+    let within = if segment.len() < most { 0..points.len() } else { segment.clone() };
+    let start = at.saturating_sub(REACH).min(within.end.saturating_sub(most)).max(within.start);
+    &points[start..within.end.min(start + most)]
+}
+
 /// What binds at a width, from the slope of the medians around it; none without ceilings or bytes, or where only a slope
 /// would tell and there are too few widths for one.
-fn regime(points: &[Point], at: usize, ceilings: Option<&Ceilings>) -> Option<Regime> {
-    let ceilings = ceilings?;
-    let point = points.get(at).filter(|point| point.bytes > 0)?;
+fn regime(point: &Point, around: &[Point], ceilings: Option<&Ceilings>) -> Option<Regime> {
+    let ceilings = ceilings.filter(|_| point.bytes > 0)?;
     let memory_s = ceilings.memory_s(point.bytes);
-    // As many widths near the ends of a segment as elsewhere, so that a staircase's step does not decide.
-    let start = at.saturating_sub(REACH).min(points.len().saturating_sub(2 * REACH + 1));
-    let around = &points[start..points.len().min(start + 2 * REACH + 1)];
     let known = RegimePoint {
         time_s: point.time_s,
         slope_s: f64::NAN,
@@ -189,13 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn stretches_end_at_cliffs_and_a_single_width_is_judged_by_its_bytes_alone() {
+    fn stretches_end_at_cliffs_and_a_lone_slow_width_is_overhead() {
         let points = curve(1..=20, |width| if width == 9 { 500.0 } else { 110.0 });
         let memory = "memory-bound".to_string();
-        let expected = [(1, 8, memory.clone()), (9, 9, String::new()), (10, 20, memory)];
+        let expected = [(1, 8, memory.clone()), (9, 9, "overhead-bound".to_string()), (10, 20, memory)];
         assert_eq!(found(&points, &[9, 10]), expected);
         assert_eq!(stretches(&points, &[], None, 0.95).len(), 1);
         assert_eq!(stretches(&points, &[], None, 0.95)[0].memory_share, None);
+    }
+
+    /// Level steps of eight widths that together rise as the FLOPs do, far beyond the bytes.
+    #[test]
+    fn a_staircase_is_judged_by_its_steps_and_not_by_what_lies_between() {
+        let points = curve(101..=164, |width| ((width - 1) / 8 + 1) as f64 * 8.0 * 1.2);
+        let starts: Vec<u64> = (105..=164).step_by(8).collect();
+        let found = found(&points, &starts);
+        assert_eq!(found.len(), starts.len() + 1);
+        assert!(found.iter().all(|stretch| stretch.2 == "compute-bound"), "{found:?}");
     }
 
     /// Passes of 0.9, 1 and 1.1 times 5 + 2 b: slopes 1.8, 2 and 2.2, mean 2, standard error 0.2/√3, t(2) at 97.5 % is
