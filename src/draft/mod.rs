@@ -45,14 +45,14 @@ pub fn build(
             "{name}: path: it can propose {size} ids, the target knows {target_size}; use a drafter of the same family"
         ));
     }
-    Prototype::Model(model.transformer).drafter()
+    Prototype::Model(Box::new(model.transformer)).drafter()
 }
 
 /// What a drafter is made from, as often as one is needed; the drafters share weights.
 #[derive(Debug, Clone)]
 pub enum Prototype {
     /// A transformer that drafts.
-    Model(Transformer),
+    Model(Box<Transformer>),
     /// The longest and the shortest n-gram that are looked up.
     Lookup { max_ngram: usize, min_ngram: usize },
 }
@@ -64,7 +64,8 @@ impl Prototype {
         match spec {
             DraftSpec::Model(draft) => {
                 let model = TimedModel::load(&draft.path, draft.dtype, draft.quantize);
-                Ok(Prototype::Model(model.with_context(|| format!("{}: path", file.display()))?.transformer))
+                let model = model.with_context(|| format!("{}: path", file.display()))?;
+                Ok(Prototype::Model(Box::new(model.transformer)))
             }
             _ => Prototype::derived(file, spec, target),
         }
@@ -74,14 +75,16 @@ impl Prototype {
     fn derived(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
         Ok(match spec {
             DraftSpec::Model(_) => unreachable!("has a checkpoint of its own"),
-            DraftSpec::QuantizedSelf(draft) => Prototype::Model(target.quantized(draft.bits, draft.group_size)?),
+            DraftSpec::QuantizedSelf(draft) => {
+                Prototype::Model(Box::new(target.quantized(draft.bits, draft.group_size)?))
+            }
             DraftSpec::LayerSkip(draft) => {
                 let layers = target.config.num_layers as usize;
                 if draft.layers >= layers {
                     let name = file.display();
                     return Err(crate::usage!("{name}: layers: {} is not below the target's {layers}", draft.layers));
                 }
-                Prototype::Model(target.truncated(draft.layers))
+                Prototype::Model(Box::new(target.truncated(draft.layers)))
             }
             DraftSpec::PromptLookup(draft) => {
                 Prototype::Lookup { max_ngram: draft.max_ngram, min_ngram: draft.min_ngram }
@@ -92,7 +95,7 @@ impl Prototype {
     /// A drafter before its first text.
     pub fn drafter(&self) -> Result<Box<dyn Drafter>> {
         Ok(match self {
-            Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.clone())),
+            Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.as_ref().clone())),
             Prototype::Lookup { max_ngram, min_ngram } => Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?),
         })
     }

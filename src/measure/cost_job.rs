@@ -145,9 +145,12 @@ impl CostJob<'_> {
 struct Timers<'a> {
     /// By context and batch.
     forwards: BTreeMap<(u64, u64), ForwardTimer<'a>>,
-    /// By name and context, with the text that it has read.
-    drafters: BTreeMap<(String, u64), (Box<dyn Drafter>, Vec<u32>)>,
+    /// By name and context.
+    drafters: BTreeMap<(String, u64), Reader>,
 }
+
+/// A drafter with the text that it has read.
+type Reader = (Box<dyn Drafter>, Vec<u32>);
 
 impl Timers<'_> {
     fn time(&mut self, row: &CostRow) -> Result<f64> {
@@ -208,7 +211,7 @@ fn thinned(
     loop {
         let keep = |width: u64| {
             let place = all.binary_search(&width).unwrap_or(0);
-            place % stride == 0 || width == last
+            place.is_multiple_of(stride) || width == last
         };
         let kept: Vec<CostRow> = rows.iter().filter(|row| !is_forward(row) || keep(row.width)).cloned().collect();
         let seconds = (FEWEST_PASSES + 1) as f64 * kept.iter().map(expected).sum::<f64>();
