@@ -140,7 +140,7 @@ fn check_clock(runs: &[RunRow]) -> Result<()> {
 }
 
 /// In what the launches or the rows of `cost.csv` are not of one machine, target and version.
-fn mixture(stamp: &Stamp, costs: &[CostRow]) -> Option<String> {
+pub(super) fn mixture(stamp: &Stamp, costs: &[CostRow]) -> Option<String> {
     let foreign = |name: &str, own: &str, value: fn(&CostRow) -> &str| {
         let other = costs.iter().map(value).find(|other| !other.is_empty() && *other != own)?;
         Some(format!("{name} is '{own}' in environment.json and '{other}' in cost.csv"))

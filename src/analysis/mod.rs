@@ -6,6 +6,7 @@
 mod audit;
 mod choice;
 mod comparison;
+pub mod cost;
 mod derive;
 mod gather;
 mod minimal;

@@ -1,6 +1,6 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
-use super::Global;
+use super::{Global, cost_report};
 use crate::analysis::{
     Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
@@ -73,6 +73,12 @@ fn map(args: &Args) -> Result<()> {
         if !path.is_dir() {
             return Err(usage!("{}: is no folder; give several results folders, or one CSV file", path.display()));
         }
+        if kind(path)? == Kind::Cost {
+            let shown = path.display();
+            return Err(usage!(
+                "{shown}: holds verification costs, not decisions; analyse it alone, or name folders of tune"
+            ));
+        }
         if args.paths[..place].contains(path) {
             return Err(usage!("{}: is given twice; give each folder once", path.display()));
         }
@@ -119,6 +125,7 @@ fn show_map(map: &RegimeMap, json: bool) -> Result<()> {
 pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     match Stamp::read(path)?.map(|stamp| stamp.identity.kind) {
         None | Some(Kind::Tune) => tune_folder(path, json, allow_mixed),
+        Some(Kind::Cost) => cost_report::folder(path, json, allow_mixed),
         Some(Kind::Baseline) => baseline_folder(path, json),
         Some(Kind::Sweep) => sweep(path, &sweep_folders(path)?, json),
         Some(kind) => Err(usage!("{}: this program cannot analyse results of '{}'", path.display(), kind.name())),
@@ -146,6 +153,11 @@ fn tune_folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     let derived = derive(path, allow_mixed)?;
     derived.write(path)?;
     show(&derived, json)
+}
+
+/// Which command measured a folder; `tune` where it has no stamp, which is refused later.
+fn kind(path: &Path) -> Result<Kind> {
+    Ok(Stamp::read(path)?.map_or(Kind::Tune, |stamp| stamp.identity.kind))
 }
 
 /// Prints every decision, then the warnings.

@@ -14,6 +14,9 @@ mod baseline;
 #[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
+mod cost;
+mod cost_report;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
@@ -63,6 +66,8 @@ enum Command {
     Tune(tune::Args),
     Sweep(sweep::Args),
     #[cfg(feature = "mlx")]
+    Cost(cost::Args),
+    #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
     Plan(plan::Args),
@@ -86,6 +91,8 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Tune(args) => tune::run(args, &cli.global),
         Command::Sweep(args) => sweep::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Cost(args) => cost::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),

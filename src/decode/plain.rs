@@ -43,7 +43,7 @@ pub fn decode(model: &Transformer, request: &Request, observe: &mut dyn FnMut(Ro
     Ok(run)
 }
 
-/// Submits one step on `token` (`[1]`) and gives the token that follows it (`[1]`), still being computed.
+/// Submits one step on `token` (`[batch]`) and gives the token that follows it in each sequence, still being computed.
 pub(crate) fn step(
     model: &Transformer,
     cache: &mut KvCache,
@@ -51,8 +51,9 @@ pub(crate) fn step(
     sampling: &Sampling,
     keys: &mut KeyStream,
 ) -> Result<Array> {
-    let logits = model.forward(&token.reshape(&[1, 1])?, cache, Logits::Last)?;
-    let next = choose(sampling, &logits.reshape(&[1, -1])?, keys)?;
+    let batch = token.dim(0);
+    let logits = model.forward(&token.reshape(&[batch, 1])?, cache, Logits::Last)?;
+    let next = choose(sampling, &logits.reshape(&[batch, -1])?, keys)?;
     async_eval([&next])?;
     Ok(next)
 }

@@ -1,7 +1,7 @@
 //! Drafters: whatever proposes tokens for the target to verify.
 //!
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
-//! variant of `DraftSpec` in `src/scenario/draft_file.rs`, one line to [`build`], and a TOML under `drafts/`.
+//! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
 pub mod lookup;
 pub mod model;
@@ -10,13 +10,15 @@ use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::measure::trace::{self, Match};
 use crate::model::language_model::LanguageModel;
+use crate::model::timed::TimedModel;
 use crate::model::tokenizer::Mismatch;
+use crate::model::transformer::Transformer;
 use crate::model::weights::LoadOptions;
 use crate::roofline::ModelShape;
 use crate::scenario::DraftSpec;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use mlx_rs::Array;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Makes the drafter that `spec` (from the draft file `file`) describes for `target`. `find` says where a checkpoint
 /// that the file names lies.
@@ -24,41 +26,79 @@ pub fn build(
     file: &Path,
     spec: &DraftSpec,
     target: &LanguageModel,
-    find: &dyn Fn(&str) -> Result<std::path::PathBuf>,
+    find: &dyn Fn(&str) -> Result<PathBuf>,
 ) -> Result<Box<dyn Drafter>> {
     let name = file.display();
-    Ok(match spec {
-        DraftSpec::Model(draft) => {
-            let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
-            let path = find(&draft.path)?;
-            let model = LanguageModel::load(&path, &options)?;
-            if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
-                return Err(crate::usage!(
-                    "{name}: path: its vocabulary is not the target's: id {id} is {ours:?} for the target and {theirs:?} in {}; use a drafter of the same family",
-                    path.display()
-                ));
+    let DraftSpec::Model(draft) = spec else { return Prototype::derived(file, spec, &target.transformer)?.drafter() };
+    let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
+    let path = find(&draft.path)?;
+    let model = LanguageModel::load(&path, &options)?;
+    if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
+        return Err(crate::usage!(
+            "{name}: path: its vocabulary is not the target's: id {id} is {ours:?} for the target and {theirs:?} in {}; use a drafter of the same family",
+            path.display()
+        ));
+    }
+    let (target_size, size) = (target.transformer.config.vocab_size, model.transformer.config.vocab_size);
+    if size > target_size {
+        return Err(crate::usage!(
+            "{name}: path: it can propose {size} ids, the target knows {target_size}; use a drafter of the same family"
+        ));
+    }
+    Prototype::Model(Box::new(model.transformer)).drafter()
+}
+
+/// What a drafter is made from, as often as one is needed; the drafters share weights.
+#[derive(Debug, Clone)]
+pub enum Prototype {
+    /// A transformer that drafts.
+    Model(Box<Transformer>),
+    /// The longest and the shortest n-gram that are looked up.
+    Lookup { max_ngram: usize, min_ngram: usize },
+}
+
+impl Prototype {
+    /// What is only to be timed: nothing that it proposes is verified, so its vocabulary does not matter and its weights,
+    /// like the target's, may be random.
+    pub fn timed(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
+        match spec {
+            DraftSpec::Model(draft) => {
+                let model = TimedModel::load(&draft.path, draft.dtype, draft.quantize);
+                let model = model.with_context(|| format!("{}: path", file.display()))?;
+                Ok(Prototype::Model(Box::new(model.transformer)))
             }
-            let (target_size, size) = (target.transformer.config.vocab_size, model.transformer.config.vocab_size);
-            if size > target_size {
-                return Err(crate::usage!(
-                    "{name}: path: it can propose {size} ids, the target knows {target_size}; use a drafter of the same family"
-                ));
+            _ => Prototype::derived(file, spec, target),
+        }
+    }
+
+    /// What needs no checkpoint of its own.
+    fn derived(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
+        Ok(match spec {
+            DraftSpec::Model(_) => unreachable!("has a checkpoint of its own"),
+            DraftSpec::QuantizedSelf(draft) => {
+                Prototype::Model(Box::new(target.quantized(draft.bits, draft.group_size)?))
             }
-            Box::new(model::ModelDrafter::new(model.transformer))
-        }
-        DraftSpec::QuantizedSelf(draft) => {
-            let quantized = target.transformer.quantized(draft.bits, draft.group_size)?;
-            Box::new(model::ModelDrafter::new(quantized))
-        }
-        DraftSpec::LayerSkip(draft) => {
-            let layers = target.transformer.config.num_layers as usize;
-            if draft.layers >= layers {
-                return Err(crate::usage!("{name}: layers: {} is not below the target's {layers}", draft.layers));
+            DraftSpec::LayerSkip(draft) => {
+                let layers = target.config.num_layers as usize;
+                if draft.layers >= layers {
+                    let name = file.display();
+                    return Err(crate::usage!("{name}: layers: {} is not below the target's {layers}", draft.layers));
+                }
+                Prototype::Model(Box::new(target.truncated(draft.layers)))
             }
-            Box::new(model::ModelDrafter::new(target.transformer.truncated(draft.layers)))
-        }
-        DraftSpec::PromptLookup(draft) => Box::new(lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?),
-    })
+            DraftSpec::PromptLookup(draft) => {
+                Prototype::Lookup { max_ngram: draft.max_ngram, min_ngram: draft.min_ngram }
+            }
+        })
+    }
+
+    /// A drafter before its first text.
+    pub fn drafter(&self) -> Result<Box<dyn Drafter>> {
+        Ok(match self {
+            Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.as_ref().clone())),
+            Prototype::Lookup { max_ngram, min_ngram } => Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?),
+        })
+    }
 }
 
 /// Tokens proposed for one round. Lazy: nothing need be evaluated yet.

@@ -1,10 +1,10 @@
 //! Where experiments time their cases.
 
 use super::{Experiment, ModelAt, Scale};
-use crate::machine::bandwidth::BEYOND_CACHES;
 use crate::machine::ceilings::reread_gb_s;
 use crate::machine::device::DeviceKind;
 use crate::measure::Progress;
+use crate::measure::samples::{CEILING_TOLERANCE, size_class};
 use crate::model::timed::TimedModel;
 use crate::results::{Raw, ResultsDir, SampleRow, Table};
 use crate::roofline::Ceilings;
@@ -16,9 +16,6 @@ use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// No ceiling is met exactly: only what is above it by more than this is marked.
-const CEILING_TOLERANCE: f64 = 1.1;
 
 /// What is timed, as often as the experiment has passes.
 pub struct Case<'m> {
@@ -58,12 +55,6 @@ impl Limits {
         bytes as f64 / seconds > CEILING_TOLERANCE * bandwidth
             || flops / seconds > CEILING_TOLERANCE * self.ceilings.matrix_flops_per_s
     }
-}
-
-/// A working set in whole sixteenths of what no cache holds.
-fn size_class(bytes: u64) -> u64 {
-    const STEP: u64 = BEYOND_CACHES as u64 / 16;
-    bytes.next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
 }
 
 /// The machine with what is to be measured on it.

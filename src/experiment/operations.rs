@@ -107,7 +107,7 @@ pub fn steps_of<'m>(
     context: u64,
 ) -> Result<Case<'m>> {
     let text = model.tokens(context as usize + STEPS);
-    let mut timer = ForwardTimer::new(transformer, &text, context as usize, STEPS)?;
+    let mut timer = ForwardTimer::new(transformer, &text, context as usize, STEPS, 1)?;
     // The context grows by a token each step; the middle one stands for all.
     let middle = Forward { context: context + STEPS as u64 / 2, width: 1, batch: 1 };
     let row = SampleRow { context: Some(context), chain: STEPS as u64, ..forward_row(lab, model, subject, middle) };
@@ -118,7 +118,7 @@ pub fn steps_of<'m>(
 /// A synchronous forward of `width` tokens behind `context` tokens.
 pub fn synchronous<'m>(lab: &Lab, model: &'m TimedModel, context: u64, width: u64) -> Result<Case<'m>> {
     let text = model.tokens((context + width) as usize);
-    let mut timer = ForwardTimer::new(&model.transformer, &text, context as usize, width as usize)?;
+    let mut timer = ForwardTimer::new(&model.transformer, &text, context as usize, width as usize, 1)?;
     let row = forward_row(lab, model, "forward", Forward { context, width, batch: 1 });
     let run = move || timer.forward(width as usize);
     Ok(Case { touched: Some(row.bytes), row, run: Box::new(run) })

@@ -8,6 +8,7 @@ pub mod ceilings;
 pub mod device;
 pub mod doctor;
 pub mod environment;
+pub mod launch;
 #[cfg(not(target_os = "macos"))]
 mod mach_time;
 mod mlx;

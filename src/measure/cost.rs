@@ -3,7 +3,7 @@
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::decode::{plain, prefill};
+use crate::decode::{plain, prefill_batch};
 use crate::draft::Drafter;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
@@ -13,58 +13,79 @@ use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::transforms::eval;
 use std::time::Instant;
 
-/// Times forwards of one model behind the same context.
+/// Steps of a timed pipelined chain.
+pub const CHAIN: usize = 16;
+
+/// Times forwards of one model behind the same context, of one or several equal sequences.
 pub struct ForwardTimer<'a> {
     model: &'a Transformer,
     cache: KvCache,
-    /// What the forwards read, as many tokens as the widest needs.
+    /// What each sequence reads, as many tokens as the widest forward needs.
     inputs: Vec<u32>,
+    batch: usize,
 }
 
 impl<'a> ForwardTimer<'a> {
-    /// Reads `context` tokens of `text`, which is repeated as needed. Forwards may be up to `widest` wide.
-    pub fn new(model: &'a Transformer, text: &[u32], context: usize, widest: usize) -> Result<Self> {
+    /// Reads `context` tokens of `text`, which is repeated as needed, in each of `batch` sequences. Forwards may be up to
+    /// `widest` wide.
+    pub fn new(model: &'a Transformer, text: &[u32], context: usize, widest: usize, batch: usize) -> Result<Self> {
         let mut tokens = text.iter().copied().cycle();
         let read: Vec<u32> = tokens.by_ref().take(context).collect();
         let inputs: Vec<u32> = tokens.take(widest).collect();
         let mut cache = model.new_cache();
         cache.reserve((context + widest) as i32);
-        prefill(model, &mut cache, &[&read[..], &inputs[..1]].concat())?;
-        Ok(ForwardTimer { model, cache, inputs })
+        prefill_batch(model, &mut cache, &[&read[..], &inputs[..1]].concat(), batch)?;
+        Ok(ForwardTimer { model, cache, inputs, batch })
     }
 
-    /// Seconds of one synchronous forward of `width` tokens with the greedy choice at every position read by the
-    /// host, which is what a round does with its verification. Rolled back afterwards.
+    /// Seconds of one synchronous forward of `width` tokens a sequence with the greedy choice at every position read by
+    /// the host, which is what a round does with its verification. Rolled back afterwards.
     pub fn forward(&mut self, width: usize) -> Result<f64> {
         let held = self.cache.len();
+        let input = self.inputs[..width].repeat(self.batch);
         let started = Instant::now();
-        let input = Array::from_slice(&self.inputs[..width], &[1, width as i32]);
-        let logits = self.model.forward(&input, &mut self.cache, Logits::All)?;
-        let choices = argmax_axis(&logits, -1, false)?;
-        eval([&choices])?;
+        let choices = self.choices(&input, width).and_then(|choices| Ok(eval([&choices])?));
         let seconds = started.elapsed().as_secs_f64();
         self.cache.truncate(held);
-        Ok(seconds)
+        choices.map(|()| seconds)
+    }
+
+    fn choices(&mut self, input: &[u32], width: usize) -> Result<Array> {
+        let input = Array::from_slice(input, &[self.batch as i32, width as i32]);
+        let logits = self.model.forward(&input, &mut self.cache, Logits::All)?;
+        Ok(argmax_axis(&logits, -1, false)?)
     }
 
     /// Seconds a token of `steps` pipelined steps of plain greedy decoding. Rolled back afterwards.
     pub fn pipelined(&mut self, steps: usize) -> Result<f64> {
         let held = self.cache.len();
+        let seconds = self.chain(steps);
+        self.cache.truncate(held);
+        Ok(seconds? / steps as f64)
+    }
+
+    fn chain(&mut self, steps: usize) -> Result<f64> {
         let mut keys = KeyStream::new(0);
         let mut step =
             |cache: &mut KvCache, token: &Array| plain::step(self.model, cache, token, &Sampling::GREEDY, &mut keys);
+        let first = self.inputs[..1].repeat(self.batch);
         let started = Instant::now();
-        let mut token = step(&mut self.cache, &Array::from_slice(&self.inputs[..1], &[1]))?;
+        let mut token = step(&mut self.cache, &Array::from_slice(&first, &[self.batch as i32]))?;
         for _ in 1..steps {
             let next = step(&mut self.cache, &token)?;
-            token.try_item_exact::<u32>()?;
+            read(&token)?;
             token = next;
         }
-        token.try_item_exact::<u32>()?;
-        let seconds = started.elapsed().as_secs_f64();
-        self.cache.truncate(held);
-        Ok(seconds / steps as f64)
+        read(&token)?;
+        Ok(started.elapsed().as_secs_f64())
     }
+}
+
+/// Waits for tokens and brings them to the host, as decoding does.
+fn read(tokens: &Array) -> Result<()> {
+    tokens.eval()?;
+    std::hint::black_box(tokens.try_as_slice::<u32>()?);
+    Ok(())
 }
 
 /// Seconds of one proposal of `draft_length` tokens behind `text`, evaluated on its own. The drafter must have begun

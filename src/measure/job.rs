@@ -6,9 +6,9 @@ use super::runs::Drafters;
 use super::tune::Tuner;
 use crate::analysis::Derived;
 use crate::draft;
-use crate::machine::ceilings;
 use crate::machine::device::DeviceKind;
 use crate::machine::environment::Environment;
+use crate::machine::launch::{self, CEILING_TIME};
 use crate::model::chat::Message;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
@@ -17,15 +17,11 @@ use crate::results::{Design, Identity, PromptRow, ResultsDir};
 use crate::roofline::Ceilings;
 use crate::scenario::{self, Loaded, ModelSource, PromptInput, Scenario};
 use anyhow::{Context, Result};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-
-/// How long copy bandwidth is measured; half of it for the matrix rate. A short budget shortens both.
-const CEILING_TIME: Duration = Duration::from_secs(2);
 
 /// What is tuned where, and within which time.
 pub struct Job<'a> {
@@ -108,15 +104,8 @@ impl Job<'_> {
     ) -> Result<Ceilings> {
         progress.stage("measuring what the machine can do", 2);
         let time = CEILING_TIME.min(budget / 20);
-        let copy = ceilings::copy_bandwidth(self.device, self.environment.memory_bytes, time)?;
-        progress.step();
-        let rate = ceilings::matrix_rate(target.transformer.dtype(), time / 2)?;
-        let ceilings = ceilings::ceilings(self.device, &copy, &rate);
-        progress.step();
-        let mut launch = serde_json::to_value(self.environment)?;
-        launch["ceilings"] = serde_json::to_value(ceilings)?;
-        launch["copy_bandwidth"] = serde_json::to_value(&copy)?;
-        launch["matrix_rate"] = json!(rate);
+        let dtype = target.transformer.dtype();
+        let (ceilings, launch) = launch::measure(self.device, self.environment, dtype, time, &mut || progress.step())?;
         results.begin_launch(launch)?;
         Ok(ceilings)
     }

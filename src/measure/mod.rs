@@ -4,6 +4,8 @@
 
 #[cfg(feature = "mlx")]
 pub mod cost;
+#[cfg(feature = "mlx")]
+pub mod cost_job;
 pub mod executor;
 #[cfg(feature = "mlx")]
 pub mod job;
@@ -16,6 +18,8 @@ mod plan;
 mod progress;
 #[cfg(feature = "mlx")]
 pub mod runs;
+#[cfg(feature = "mlx")]
+pub mod samples;
 pub mod simulated_executor;
 pub mod sweep;
 mod timing;

@@ -3,22 +3,18 @@
 use super::cost::{ForwardTimer, proposal};
 use super::executor::{Executor, TimedRun, TracedDraft, Work};
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
+use super::samples::Limits;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
-use crate::machine::bandwidth::BEYOND_CACHES;
-use crate::machine::ceilings::reread_gb_s;
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
 use crate::results::{CostRow, Mode, Role, RunRow};
 use crate::roofline::{Ceilings, Forward};
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
-const CEILING_TOLERANCE: f64 = 1.1;
 /// Tokens of a run that warms up.
 const WARM_UP_TOKENS: usize = 8;
 
@@ -34,8 +30,8 @@ pub struct ModelExecutor<'a> {
     timer: Option<ForwardTimer<'a>>,
     /// What drafters propose behind while proposals are timed.
     behind: Vec<u32>,
-    /// Bytes a second by working set.
-    bandwidths: BTreeMap<u64, f64>,
+    /// What no sample can exceed.
+    limits: Option<Limits>,
     /// The plain text of the prompt used last, with its place.
     plain: Option<(usize, Vec<u32>)>,
 }
@@ -49,8 +45,8 @@ impl<'a> ModelExecutor<'a> {
         ceilings: Ceilings,
         started: Instant,
     ) -> Self {
-        let (timer, behind, bandwidths, plain) = (None, Vec::new(), BTreeMap::new(), None);
-        ModelExecutor { target, drafters, prompts, device, ceilings, started, timer, behind, bandwidths, plain }
+        let (timer, behind, limits, plain) = (None, Vec::new(), None, None);
+        ModelExecutor { target, drafters, prompts, device, ceilings, started, timer, behind, limits, plain }
     }
 
     /// What the target commits to a prompt without a drafter: at least `tokens` tokens.
@@ -107,18 +103,12 @@ impl Executor for ModelExecutor<'_> {
             |role: Role| samples.iter().filter(|row| row.role == role).map(|row| row.width as usize).max().unwrap_or(0);
         let text: Vec<u32> = self.prompts.concat();
         self.timer =
-            Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN))?);
+            Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN), 1)?);
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
         for drafter in self.drafters.values_mut() {
             drafter.begin(&self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
-        for bytes in samples.iter().map(working_set) {
-            let known = self.bandwidths.contains_key(&bytes);
-            if !known {
-                let reread = 1e9 * reread_gb_s(self.device, bytes as usize);
-                self.bandwidths.insert(bytes, reread.max(self.ceilings.bandwidth_bytes_per_s));
-            }
-        }
+        self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
         Ok(())
     }
 
@@ -135,8 +125,7 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn most_bandwidth(&self, sample: &CostRow) -> f64 {
-        let measured = self.bandwidths.get(&working_set(sample)).copied();
-        CEILING_TOLERANCE * measured.unwrap_or(self.ceilings.bandwidth_bytes_per_s)
+        self.limits.as_ref().map_or(f64::INFINITY, |limits| limits.most(sample))
     }
 
     fn trace(
@@ -192,11 +181,4 @@ impl Executor for ModelExecutor<'_> {
     fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
-}
-
-/// Bytes that a sample reads again and again: those of one forward, in whole sixteenths of what no cache holds.
-fn working_set(row: &CostRow) -> u64 {
-    const STEP: u64 = BEYOND_CACHES as u64 / 16;
-    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
-    (row.bytes / forwards).next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
 }

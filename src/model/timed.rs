@@ -2,6 +2,7 @@
 
 use super::checkpoint::weights_sha256;
 use super::hub;
+use super::memory;
 use super::transformer::Transformer;
 use super::weights::LoadOptions;
 use crate::scenario::{Dtype, ModelFile, ModelWeights, Quantization};
@@ -65,6 +66,19 @@ impl TimedModel {
     /// Whether the weights are random, so that what the model says means nothing.
     pub fn is_synthetic(&self) -> bool {
         self.weights_sha256 == SYNTHETIC
+    }
+
+    /// Refuses sequences of `longest` tokens that would outgrow the context that the model was made for, and keys and
+    /// values of `tokens` tokens in all that would outgrow the memory that is free.
+    pub fn check_room(&self, longest: usize, tokens: usize) -> Result<()> {
+        let (name, config) = (&self.name, &self.transformer.config);
+        let most = config.max_context as usize;
+        if longest > most {
+            return Err(crate::usage!(
+                "{name}: {longest} tokens of context and forward exceed its context of {most}; lower --contexts or --widths"
+            ));
+        }
+        memory::check_cache(Path::new(name), config, self.transformer.dtype(), tokens)
     }
 
     /// `count` token ids that it can read, the same every time. Which tokens are read makes no difference to time.

@@ -3,6 +3,9 @@
 //! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
 
 mod baseline;
+mod cost;
+#[cfg(feature = "plot")]
+mod cost_plot;
 mod opinions;
 mod reference;
 mod regimes;
@@ -12,6 +15,9 @@ mod sweep;
 mod table;
 
 pub use baseline::{baseline_notes, hypothesis_table, scale};
+pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
+#[cfg(feature = "plot")]
+pub use cost_plot::{cost_figures, cost_in_terminal};
 pub use opinions::{opinions, race};
 pub use reference::reference_text;
 pub use regimes::{contrast_sentence, regime_table};

@@ -1,11 +1,13 @@
 //! The results folder `results/<machine>/<scenario>/`: CSV files with frozen columns, written a row at a time and
 //! resumable, and the environment stamp that says what they belong to.
 //!
-//! How to add a file: one row type with its key in `rows.rs` (raw) or `derived.rs` (rebuilt by `analyze`), one line in
+//! How to add a file: one row type with its key in `rows.rs` (raw), `derived.rs` or
+//! `cost_derived.rs` (rebuilt by `analyze`), one line in
 //! [`schema`], one table in `results/README.md`. How to change one: add columns at the end and raise [`SCHEMA_VERSION`].
 
 mod baseline;
 mod cells;
+mod cost_derived;
 mod derived;
 mod environment;
 mod published;
@@ -16,11 +18,12 @@ mod wire;
 
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
+pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
-pub use store::{ResultsDir, read, read_raw, read_raw_as, write};
+pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
 
@@ -46,6 +49,11 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<SensitivityRow>(),
         entry::<RegimeRow>(),
         entry::<ContrastRow>(),
+        entry::<CostCurveRow>(),
+        entry::<CostWidthRow>(),
+        entry::<CostStretchRow>(),
+        entry::<CostChangeRow>(),
+        entry::<CostModelRow>(),
         entry::<SampleRow>(),
         entry::<PointRow>(),
         entry::<HypothesisRow>(),

@@ -2,7 +2,7 @@
 
 use super::environment::{Identity, Stamp, mixed};
 use super::table::{Table, places};
-use super::wire::{Derived, Raw, Wire, read_rows, write_rows};
+use super::wire::{Derived, Raw, Wire, read_rows, write_atomically, write_rows};
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
@@ -88,6 +88,11 @@ impl ResultsDir {
 /// Writes a derived file of a results folder whole; a reader sees the old file or the new one.
 pub fn write<R: Derived>(folder: &Path, rows: &[R]) -> Result<()> {
     write_rows(&folder.join(R::FILE), rows)
+}
+
+/// Writes another derived file, such as a figure, whole.
+pub fn write_text(folder: &Path, name: &str, text: &str) -> Result<()> {
+    write_atomically(&folder.join(name), text.as_bytes())
 }
 
 /// Reads a file of a results folder; no rows if it is not there.

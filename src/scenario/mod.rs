@@ -4,8 +4,10 @@
 //! How to add a kind of drafter: one struct and one line in [`DraftSpec`] and [`DraftSpec::read`] (`draft_file.rs`).
 
 mod budget;
+mod cost_plan;
 mod draft_file;
 mod load;
+mod machine_file;
 mod model_file;
 mod precision;
 mod prompts;
@@ -17,8 +19,10 @@ mod sweep;
 mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
+pub use cost_plan::CostPlan;
 pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
 pub use load::{Loaded, ModelSource, NamedDraft, load};
+pub use machine_file::MachineFile;
 pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
 pub use prompts::{Message, Prompt, PromptInput, PromptSet, load_prompts};

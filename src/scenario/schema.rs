@@ -113,7 +113,7 @@ fn default_time_budget() -> Duration {
 
 /// The largest width that a forward is measured at, and so the largest draft length plus one.
 pub const MAX_WIDTH: usize = 128;
-const MAX_TOKENS: usize = 1 << 20;
+pub(super) const MAX_TOKENS: usize = 1 << 20;
 const MAX_PROMPTS: usize = 100_000;
 const MAX_BATCH: usize = 1024;
 

@@ -1,0 +1,279 @@
+//! Samples of `cost.csv`: rows of what is to be timed, timed in passes in random order, and checked against the machine's
+//! bandwidth. What is timed, and with which timer, is the caller's business.
+
+use super::Progress;
+use crate::machine::bandwidth::BEYOND_CACHES;
+use crate::machine::ceilings::reread_gb_s;
+use crate::machine::device::DeviceKind;
+use crate::results::{CostRow, Mode, Raw, Role, Table};
+use crate::roofline::{Forward, ModelShape};
+use anyhow::Result;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use std::collections::BTreeMap;
+
+/// A copy is not as fast as a read, and no ceiling is met exactly: only what is above it by more than this is marked.
+pub const CEILING_TOLERANCE: f64 = 1.1;
+
+/// What the rows of one target have in common.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub machine: String,
+    pub target: String,
+    pub precision: String,
+    pub shape: ModelShape,
+    pub launch: u64,
+}
+
+impl Subject {
+    /// A synchronous forward, before it is timed.
+    pub fn forward(&self, Forward { context, width, batch }: Forward) -> CostRow {
+        self.row(&self.shape, Forward { context, width, batch })
+    }
+
+    /// A chain of `steps` pipelined steps of plain decoding.
+    pub fn pipelined(&self, context: u64, batch: u64, steps: usize) -> CostRow {
+        let step = self.forward(Forward { context, width: 1, batch });
+        CostRow { mode: Mode::Pipelined, chain: steps as u64, ..step }
+    }
+
+    /// A proposal. A drafter that runs a model does one forward of width 1 for each token; a lookup moves nothing to
+    /// speak of.
+    pub fn proposal(&self, drafter: &str, shape: Option<&ModelShape>, context: u64, length: usize) -> CostRow {
+        let forward = Forward { context, width: 1, batch: 1 };
+        let (bytes, flops) = shape.map_or((0, 0), |shape| (shape.bytes(forward), shape.flops(forward)));
+        CostRow {
+            role: Role::Drafter,
+            drafter: drafter.to_owned(),
+            width: length as u64,
+            bytes: length as u64 * bytes,
+            flops: length as f64 * flops as f64,
+            ..self.forward(forward)
+        }
+    }
+
+    fn row(&self, shape: &ModelShape, forward: Forward) -> CostRow {
+        CostRow {
+            machine: self.machine.clone(),
+            target: self.target.clone(),
+            precision: self.precision.clone(),
+            context: forward.context,
+            batch: forward.batch,
+            width: forward.width,
+            launch: self.launch,
+            chain: 1,
+            bytes: shape.bytes(forward),
+            flops: shape.flops(forward) as f64,
+            ..CostRow::default()
+        }
+    }
+}
+
+/// The most bytes a second that a sample can need, by how many bytes it reads again and again.
+#[derive(Debug, Clone)]
+pub struct Limits(BTreeMap<u64, f64>);
+
+impl Limits {
+    /// Of these rows: `bandwidth`, in bytes a second, or on a CPU the rate of reading as many bytes repeatedly where that
+    /// is measured to be faster.
+    pub fn measure(device: DeviceKind, bandwidth: f64, rows: &[CostRow]) -> Limits {
+        let mut limits: BTreeMap<u64, f64> = rows.iter().map(|row| (working_set(row), bandwidth)).collect();
+        for (bytes, limit) in &mut limits {
+            *limit = limit.max(1e9 * reread_gb_s(device, *bytes as usize));
+        }
+        Limits(limits)
+    }
+
+    /// The same bandwidth for whatever is read.
+    pub fn flat(bandwidth: f64, rows: &[CostRow]) -> Limits {
+        Limits(rows.iter().map(|row| (working_set(row), bandwidth)).collect())
+    }
+
+    /// The most bytes a second that a row can have needed. It is one of those that were given.
+    pub fn most(&self, row: &CostRow) -> f64 {
+        CEILING_TOLERANCE * self.0[&working_set(row)]
+    }
+
+    /// Whether the row's bytes cannot have been moved in so many seconds.
+    fn exceeded(&self, row: &CostRow, seconds: f64) -> bool {
+        row.bytes as f64 / seconds > self.most(row)
+    }
+}
+
+/// Bytes that a sample reads again and again: those of one forward.
+fn working_set(row: &CostRow) -> u64 {
+    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
+    size_class(row.bytes / forwards)
+}
+
+/// A working set in whole sixteenths of what no cache holds.
+pub fn size_class(bytes: u64) -> u64 {
+    const STEP: u64 = BEYOND_CACHES as u64 / 16;
+    bytes.next_multiple_of(STEP).clamp(STEP, BEYOND_CACHES as u64)
+}
+
+/// One sample: seconds of a forward or proposal, or why there are none, which becomes the row's error.
+pub type Sample = std::result::Result<f64, String>;
+
+/// What times a row. An error ends the measurement.
+pub type Timer<'a> = dyn FnMut(&CostRow) -> Result<Sample> + 'a;
+
+/// Passes over the same rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Passes<'a> {
+    pub rows: &'a [CostRow],
+    pub passes: u64,
+    /// Of the random orders.
+    pub seed: u64,
+    pub limits: &'a Limits,
+}
+
+impl Passes<'_> {
+    /// How many samples `table` lacks.
+    pub fn missing(&self, table: &Table<CostRow>) -> u64 {
+        (0..self.passes).map(|pass| self.of_pass(pass, table).len() as u64).sum()
+    }
+
+    fn of_pass(&self, pass: u64, table: &Table<CostRow>) -> Vec<CostRow> {
+        let rows = self.rows.iter().filter(|row| self.lacks(row, pass, table));
+        rows.map(|row| CostRow { pass, ..row.clone() }).collect()
+    }
+
+    fn lacks(&self, row: &CostRow, pass: u64, table: &Table<CostRow>) -> bool {
+        !table.contains(&CostRow { pass, ..row.clone() }.key())
+    }
+
+    /// Runs what is not in `table` yet, each row once before its first sample, and appends a row a sample. `go_on` is asked
+    /// before each; if it says no, the pass that was being taken comes back.
+    pub fn run(
+        &self,
+        table: &mut Table<CostRow>,
+        time: &mut Timer,
+        go_on: &mut dyn FnMut() -> Result<bool>,
+        progress: &mut dyn Progress,
+    ) -> Result<Option<u64>> {
+        let mut warmed = false;
+        let mut order = 0;
+        for pass in 0..self.passes {
+            let mut rows = self.of_pass(pass, table);
+            if !warmed && !rows.is_empty() {
+                let lacking = |row: &&CostRow| (pass..self.passes).any(|pass| self.lacks(row, pass, table));
+                for row in self.rows.iter().filter(lacking) {
+                    if !go_on()? {
+                        return Ok(Some(pass));
+                    }
+                    // A shape that fails is recorded at its turn.
+                    let _ = time(row)?;
+                    progress.step();
+                }
+                warmed = true;
+            }
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            rng.set_stream(pass);
+            rows.shuffle(&mut rng);
+            for row in rows {
+                if !go_on()? {
+                    return Ok(Some(pass));
+                }
+                table.append(self.sampled(CostRow { order, ..row.clone() }, time(&row)?))?;
+                order += 1;
+                progress.step();
+            }
+        }
+        Ok(None)
+    }
+
+    fn sampled(&self, row: CostRow, sample: Sample) -> CostRow {
+        match sample {
+            Ok(seconds) => {
+                CostRow { time_ms: Some(1e3 * seconds), invalid: self.limits.exceeded(&row, seconds), ..row }
+            }
+            Err(error) => CostRow { error, ..row },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::{Identity, ResultsDir};
+
+    struct Silent;
+    impl Progress for Silent {
+        fn stage(&mut self, _: &str, _: u64) {}
+        fn step(&mut self) {}
+        fn note(&mut self, _: &str) {}
+    }
+
+    fn rows(bytes: u64) -> Vec<CostRow> {
+        (1..=4).map(|width| CostRow { width, bytes, ..CostRow::default() }).collect()
+    }
+
+    fn table() -> (tempfile::TempDir, Table<CostRow>) {
+        let folder = tempfile::tempdir().unwrap();
+        let results = ResultsDir::open(folder.path(), &Identity::default(), &()).unwrap();
+        (folder, results.table().unwrap())
+    }
+
+    #[test]
+    fn every_pass_has_every_row_once_in_an_order_of_its_own() {
+        let (_folder, mut table) = table();
+        let rows = rows(0);
+        let passes = Passes { rows: &rows, passes: 5, seed: 1, limits: &Limits::flat(1.0, &rows) };
+        assert_eq!(passes.missing(&table), 20);
+        let mut timed = Vec::new();
+        let mut time = |row: &CostRow| {
+            timed.push(row.width);
+            Ok(Ok(row.width as f64))
+        };
+        assert_eq!(passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap(), None);
+        assert_eq!((timed.len(), passes.missing(&table)), (24, 0));
+        assert_eq!(timed[..4], [1, 2, 3, 4], "warmed up first");
+        let orders: Vec<Vec<u64>> =
+            table.rows().chunks(4).map(|pass| pass.iter().map(|row| row.width).collect()).collect();
+        assert!(orders.iter().any(|order| *order != orders[0]), "{orders:?}");
+        for (pass, order) in orders.iter().enumerate() {
+            let mut sorted = order.clone();
+            sorted.sort_unstable();
+            assert_eq!(sorted, [1, 2, 3, 4], "pass {pass}");
+        }
+        assert!(table.rows().iter().all(|row| row.time_ms == Some(1e3 * row.width as f64)));
+    }
+
+    /// 1.1 bytes in a second at a ceiling of 1 are still believed, more are not.
+    #[test]
+    fn what_moves_more_than_the_machine_can_is_marked_and_what_fails_is_a_row() {
+        let (_folder, mut table) = table();
+        let rows = rows(11);
+        let passes = Passes { rows: &rows, passes: 1, seed: 1, limits: &Limits::flat(1.0, &rows) };
+        let mut time = |row: &CostRow| {
+            Ok(match row.width {
+                1 => Ok(10.0),
+                2 => Ok(9.9),
+                _ => Err("no\nmemory".to_string()),
+            })
+        };
+        passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap();
+        let of_width = |width| table.rows().iter().find(|row| row.width == width).unwrap();
+        assert_eq!((of_width(1).invalid, of_width(2).invalid), (false, true));
+        assert_eq!((of_width(3).time_ms, of_width(3).error.as_str()), (None, "no\nmemory"));
+    }
+
+    #[test]
+    fn a_stop_between_samples_is_gone_on_from_without_repeats() {
+        let (_folder, mut table) = table();
+        let rows = rows(0);
+        let passes = Passes { rows: &rows, passes: 3, seed: 1, limits: &Limits::flat(1.0, &rows) };
+        let mut time = |_: &CostRow| Ok(Ok(1.0));
+        let mut left = 4 + 6;
+        let mut go_on = || {
+            left -= 1;
+            Ok(left >= 0)
+        };
+        assert_eq!(passes.run(&mut table, &mut time, &mut go_on, &mut Silent).unwrap(), Some(1));
+        assert_eq!((table.rows().len(), passes.missing(&table)), (6, 6));
+        assert_eq!(passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap(), None);
+        assert_eq!(table.rows().len(), 12);
+    }
+}

@@ -1,0 +1,198 @@
+//! Cost curves drawn: one description for the terminal and for SVG.
+
+use crate::analysis::cost::CurveAnalysis;
+use crate::results::{CostCurveRow, CostWidthRow, Mode, Role};
+use kuva::backend::svg::SvgBackend;
+use kuva::backend::terminal::TerminalBackend;
+use kuva::plot::scatter::MarkerShape;
+use kuva::plot::{LinePlot, ScatterPlot};
+use kuva::render::annotations::ReferenceLine;
+use kuva::render::layout::Layout;
+use kuva::render::plots::Plot;
+use kuva::render::render::{Scene, render_multiple};
+
+/// Columns and rows of a curve in the terminal.
+const TERMINAL: (usize, usize) = (100, 24);
+/// Colours of curves, told apart also by those who do not see all colours (Okabe and Ito, "Color universal design", 2008).
+const COLOURS: [&str; 6] = ["#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
+const CLIFF: &str = "#d55e00";
+const FALL: &str = "#7f7f7f";
+
+/// The figures of a results folder by file name: t(b), and the drafters' proposals if there are any.
+pub fn cost_figures(curves: &[CurveAnalysis]) -> Vec<(&'static str, String)> {
+    let of_role = |role: Role| curves.iter().filter(|curve| curve.row.role == role).collect::<Vec<_>>();
+    let named = [("cost.svg", of_role(Role::Target)), ("cost_drafters.svg", of_role(Role::Drafter))];
+    let drawn = named.into_iter().filter(|(_, curves)| !curves.is_empty());
+    drawn.map(|(name, curves)| (name, renumbered(&SvgBackend.render_scene(&scene(&curves, true))))).collect()
+}
+
+/// One curve in characters.
+pub fn cost_in_terminal(curve: &CurveAnalysis) -> String {
+    let (columns, rows) = TERMINAL;
+    without_colours(&TerminalBackend::new(columns, rows).render_scene(&scene(&[curve], false)))
+}
+
+/// The same figure with its clip paths numbered from 0: they are numbered through the whole process.
+fn renumbered(svg: &str) -> String {
+    const NAME: &str = "kuva-clip-";
+    let mut parts = svg.split(NAME);
+    let mut text = parts.next().unwrap_or_default().to_string();
+    let mut seen: Vec<&str> = Vec::new();
+    for part in parts {
+        let (number, rest) = part.split_at(part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len()));
+        let place = seen.iter().position(|other| *other == number).unwrap_or_else(|| {
+            seen.push(number);
+            seen.len() - 1
+        });
+        text += &format!("{NAME}{place}{rest}");
+    }
+    text
+}
+
+/// Text without escape sequences and trailing blanks: black on black would not be seen, and files take no colours.
+fn without_colours(text: &str) -> String {
+    let mut plain = String::new();
+    for (place, part) in text.split('\u{1b}').enumerate() {
+        plain += if place == 0 { part } else { part.split_once('m').map_or("", |(_, rest)| rest) };
+    }
+    let lines: Vec<&str> = plain.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// Medians as lines with a band of their intervals, cliffs and falls as marks, the ridges as vertical lines.
+fn scene(curves: &[&CurveAnalysis], figure: bool) -> Scene {
+    let mut plots = Vec::new();
+    for (place, curve) in curves.iter().enumerate() {
+        let colour = COLOURS[place % COLOURS.len()];
+        let line = line(curve, colour);
+        plots.push(Plot::Line(if figure { line.with_legend(legend(&curve.row)) } else { line }));
+        for (kind, colour) in [("cliff", CLIFF), ("fall", FALL)] {
+            // One entry in the legend for all curves.
+            plots.extend(marks(curve, kind, colour, figure && place == 0).map(Plot::Scatter));
+        }
+    }
+    let first = &curves[0].row;
+    let (x, y) = match first.role {
+        Role::Target => ("width b, tokens of a forward", "t(b), ms"),
+        Role::Drafter => ("draft length, tokens of a proposal", "proposal, ms"),
+    };
+    let widest = curves.iter().flat_map(|curve| forwards(curve)).map(|row| row.width).max().unwrap_or(1) as f64;
+    // Ticks at powers of two, where kernels change.
+    let step = (widest / 8.0).log2().ceil().exp2().max(1.0);
+    let layout = Layout::auto_from_plots(&plots).with_x_label(x).with_y_label(y);
+    let mut layout = layout.with_x_axis_min(0.0).with_x_axis_max(widest).with_x_tick_step(step).with_show_grid(figure);
+    if figure {
+        let title = format!("{} {} on {}", first.target, first.precision, first.machine);
+        layout = layout.with_title(title).with_width(900.0).with_height(520.0);
+    }
+    for (name, width) in ridge_lines(first).into_iter().filter(|(_, width)| *width <= widest) {
+        layout = layout.with_reference_line(ReferenceLine::vertical(width).with_color("#555555").with_label(name));
+    }
+    render_multiple(plots, layout)
+}
+
+fn ridge_lines(row: &CostCurveRow) -> Vec<(&'static str, f64)> {
+    let lines = [("measured ridge", row.ridge_width), ("data sheet's ridge", row.spec_ridge_width)];
+    lines.into_iter().filter_map(|(name, width)| Some((name, width?))).collect()
+}
+
+fn line(curve: &CurveAnalysis, colour: &str) -> LinePlot {
+    let rows: Vec<&CostWidthRow> = forwards(curve).collect();
+    let points: Vec<(f64, f64)> = rows.iter().map(|row| (row.width as f64, row.time_ms)).collect();
+    let line = LinePlot::new().with_data(points).with_color(colour).with_stroke_width(1.5);
+    if rows.iter().all(|row| row.time_low_ms.is_none()) {
+        return line;
+    }
+    let low: Vec<f64> = rows.iter().map(|row| row.time_low_ms.unwrap_or(row.time_ms)).collect();
+    let high: Vec<f64> = rows.iter().map(|row| row.time_high_ms.unwrap_or(row.time_ms)).collect();
+    line.with_band(low, high)
+}
+
+/// `context 256, batch 1`, or the drafter.
+fn legend(row: &CostCurveRow) -> String {
+    match row.role {
+        Role::Target => format!("context {}, batch {}", row.context, row.batch),
+        Role::Drafter => format!("{}, context {}", row.drafter, row.context),
+    }
+}
+
+/// The widths that changes of a kind lead to; in the legend if asked for.
+fn marks(curve: &CurveAnalysis, kind: &str, colour: &str, in_legend: bool) -> Option<ScatterPlot> {
+    let time = |width: u64| forwards(curve).find(|row| row.width == width).map(|row| row.time_ms);
+    let changes = curve.changes.iter().filter(|row| row.kind == kind);
+    let points: Vec<(f64, f64)> = changes.filter_map(|row| Some((row.to_width as f64, time(row.to_width)?))).collect();
+    if points.is_empty() {
+        return None;
+    }
+    let marks =
+        ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0).with_marker(MarkerShape::Triangle);
+    Some(if in_legend { marks.with_legend(kind) } else { marks })
+}
+
+fn forwards(curve: &CurveAnalysis) -> impl Iterator<Item = &CostWidthRow> {
+    curve.widths.iter().filter(|row| row.mode == Mode::Sync)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::CostChangeRow;
+
+    fn curve() -> CurveAnalysis {
+        let width = |width: u64| CostWidthRow {
+            width,
+            time_ms: if width < 8 { 10.0 } else { 15.0 },
+            time_low_ms: Some(9.0),
+            time_high_ms: Some(16.0),
+            ..CostWidthRow::default()
+        };
+        let row = CostCurveRow {
+            target: "m".to_string(),
+            ridge_width: Some(5.0),
+            context: 256,
+            batch: 1,
+            ..CostCurveRow::default()
+        };
+        let cliff = CostChangeRow { kind: "cliff".to_string(), from_width: 7, to_width: 8, ..CostChangeRow::default() };
+        CurveAnalysis {
+            row,
+            widths: (1..=16).map(width).collect(),
+            changes: vec![cliff],
+            stretches: vec![],
+            models: vec![],
+        }
+    }
+
+    #[test]
+    fn a_figure_has_the_curve_its_band_cliffs_and_ridge_and_is_the_same_every_time() {
+        let figures = cost_figures(&[curve()]);
+        let [(name, svg)] = figures.as_slice() else { panic!("{} figures", figures.len()) };
+        assert_eq!(*name, "cost.svg");
+        for part in
+            ["<svg", "context 256, batch 1", "cliff", "measured ridge", "t(b), ms", COLOURS[0], CLIFF, "opacity"]
+        {
+            assert!(svg.contains(part), "{part} is missing in {svg}");
+        }
+        assert_eq!(cost_figures(&[curve()]), figures);
+        let without =
+            CurveAnalysis { changes: vec![], row: CostCurveRow { ridge_width: None, ..curve().row }, ..curve() };
+        let (_, svg) = &cost_figures(&[without])[0];
+        assert!(!svg.contains("ridge") && !svg.contains("cliff"));
+        let drafter = CurveAnalysis { row: CostCurveRow { role: Role::Drafter, ..curve().row }, ..curve() };
+        let names: Vec<&str> = cost_figures(&[curve(), drafter]).iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["cost.svg", "cost_drafters.svg"]);
+    }
+
+    #[test]
+    fn clip_paths_are_numbered_within_a_figure() {
+        let svg = "<a id=\"kuva-clip-12\"/><b id=\"kuva-clip-7\"/><c clip=\"kuva-clip-12\"/>";
+        assert_eq!(renumbered(svg), "<a id=\"kuva-clip-0\"/><b id=\"kuva-clip-1\"/><c clip=\"kuva-clip-0\"/>");
+    }
+
+    #[test]
+    fn the_terminal_gets_plain_text_of_its_width() {
+        let text = cost_in_terminal(&curve());
+        assert!(!text.contains('\u{1b}') && text.contains("width b") && text.contains("measured ridge"), "{text}");
+        assert!(text.lines().count() <= TERMINAL.1 && text.lines().all(|line| line.chars().count() <= TERMINAL.0));
+    }
+}
