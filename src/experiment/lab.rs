@@ -72,6 +72,7 @@ pub struct Lab<'a> {
     experiment: u64,
     table: Option<Table<SampleRow>>,
     time: Duration,
+    began: Instant,
 }
 
 impl<'a> Lab<'a> {
@@ -85,15 +86,15 @@ impl<'a> Lab<'a> {
         progress: &'a mut dyn Progress,
     ) -> Lab<'a> {
         let limits = Limits::new(device, ceilings);
-        let (models, time) = (Vec::new(), Duration::ZERO);
-        Lab { scale, device, machine, seed, results, limits, progress, models, experiment: 0, table: None, time }
+        let (models, time, began) = (Vec::new(), Duration::ZERO, Instant::now());
+        Lab { scale, device, machine, seed, results, limits, progress, models, experiment: 0, table: None, time, began }
     }
 
     /// Runs one experiment for about `time`. What goes wrong in it is a row.
     pub fn run(&mut self, experiment: &Experiment, time: Duration) -> Result<()> {
         let table: Table<SampleRow> = self.results.table_as(&experiment.file())?;
         self.progress.stage(&format!("{:2} {}", experiment.id, experiment.name), 1);
-        (self.experiment, self.table, self.time) = (experiment.id, Some(table), time);
+        (self.experiment, self.table, self.time, self.began) = (experiment.id, Some(table), time, Instant::now());
         let outcome = (experiment.measure)(self);
         if let Err(error) = outcome {
             self.note_failure("experiment", &error)?;
@@ -168,7 +169,9 @@ impl<'a> Lab<'a> {
             }
         }
         let [fewest, most] = self.scale.passes;
-        let passes = ((self.time.as_secs_f64() / pass_s.max(1e-9)) as u64).clamp(fewest, most);
+        // Making the models and warming up took their part of the time.
+        let left = self.time.saturating_sub(self.began.elapsed()).as_secs_f64();
+        let passes = ((left / pass_s.max(1e-9)) as u64).clamp(fewest, most);
         self.progress.stage(&format!("{:2} timing {} cases", self.experiment, ready.len()), passes);
         let mut order = 0;
         for pass in 0..passes {
