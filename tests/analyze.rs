@@ -68,7 +68,7 @@ fn a_folder_gives_its_decisions_as_text_and_json() {
     assert!(lookup["warnings"].is_array() && lookup["looks"] == json!([]));
     let opinions = &lookup["sensitivity"];
     assert_eq!((&opinions["model_confidence_set"], &opinions["disagreements"]), (&json!([2]), &json!([])));
-    assert!(opinions["friedman"]["p"].as_f64().unwrap() < 1e-6 && lookup["validity"]["drift_per_hour"].is_object());
+    assert!(opinions["friedman"]["p"].as_f64().unwrap() < 1e-6 && lookup["validity"]["drift"].is_object());
     // Σ plain seconds over Σ arm seconds of the fresh prompts, the controls averaged: both are equal here.
     let total = |length: u64| {
         (PROMPTS..PROMPTS + FRESH)

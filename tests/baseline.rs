@@ -58,6 +58,7 @@ fn experiments_run_resume_and_are_analysed_again_byte_for_byte() {
 fn what_cannot_be_asked_for_is_one_line() {
     for (arguments, expected) in [
         (&["baseline", "13"][..], "no baseline experiment '13'"),
+        (&["baseline", "1", "--machine", "../x"], "--machine '../x'"),
         (&["baseline", "1", "--quantize", "4"], "--model"),
         (&["baseline", "3", "--model", "no-such-model"], "no-such-model"),
     ] {

@@ -48,7 +48,7 @@ pub fn sensitivity_rows(choice: &Choice) -> Vec<SensitivityRow> {
             ..row("without-outliers", recommended, Some(left_out), None)
         });
     }
-    rows.extend(validity.drift_per_hour.map(|drift| row("drift", None, Some(drift.slope), Some(drift.p))));
+    rows.extend(validity.drift.map(|drift| row("drift", None, Some(drift.slope), Some(drift.p))));
     let series = validity.autocorrelation;
     rows.extend(series.map(|series| row("autocorrelation", None, Some(series.lag_1), Some(series.p))));
     rows

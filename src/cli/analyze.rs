@@ -128,7 +128,6 @@ pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
         Some(Kind::Cost) => cost_report::folder(path, json, allow_mixed),
         Some(Kind::Baseline) => baseline_folder(path, json),
         Some(Kind::Sweep) => sweep(path, &sweep_folders(path)?, json),
-        Some(kind) => Err(usage!("{}: this program cannot analyse results of '{}'", path.display(), kind.name())),
     }
 }
 

@@ -64,6 +64,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         return Ok(());
     }
     let chosen = chosen(&args.experiments)?;
+    if let Some(name) = args.machine.as_deref().filter(|name| !scenario::is_file_name(name)) {
+        return Err(crate::usage!("--machine '{name}' must be 1 to 64 letters, digits, '.', '_' or '-'"));
+    }
     let kind = device::select(global.device)?;
     let environment = Environment::detect(kind, args.machine.as_deref())?;
     let time = args.budget.unwrap_or(DEFAULT_TIME * chosen.len() as u32 / EXPERIMENTS.len() as u32);

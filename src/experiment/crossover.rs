@@ -44,15 +44,21 @@ mod measuring {
         }
         let mut cases = Vec::new();
         for (model, skeleton) in &models {
-            cases.push(steps(lab, model, context)?);
-            let mut bare = steps_of(lab, model, skeleton, "same graph, smallest sizes", context)?;
-            let forward = Forward { context, width: 1, batch: 1 };
-            (bare.row.bytes, bare.row.flops) =
-                (skeleton.shape().bytes(forward), skeleton.shape().flops(forward) as f64);
-            cases.push(bare);
-            cases.push(graph(lab, model, context)?);
+            // A model that cannot be run leaves the others.
+            match split(lab, model, skeleton, context) {
+                Ok(three) => cases.extend(three),
+                Err(error) => lab.note_failure(&model.name, &error)?,
+            }
         }
         lab.time(cases)
+    }
+
+    /// A step, the same graph with next to no bytes, and its building alone.
+    fn split<'m>(lab: &Lab, model: &'m TimedModel, skeleton: &'m Transformer, context: u64) -> Result<[Case<'m>; 3]> {
+        let mut bare = steps_of(lab, model, skeleton, "same graph, smallest sizes", context)?;
+        let forward = Forward { context, width: 1, batch: 1 };
+        (bare.row.bytes, bare.row.flops) = (skeleton.shape().bytes(forward), skeleton.shape().flops(forward) as f64);
+        Ok([steps(lab, model, context)?, bare, graph(lab, model, context)?])
     }
 
     /// The same layers and kinds of operations with every size at its smallest.

@@ -24,7 +24,14 @@ mod measuring {
         for at in lab.scale.family.clone() {
             models.push(lab.model(&at)?);
         }
-        let cases = models.iter().map(|model| steps(lab, model, context)).collect::<Result<_>>()?;
+        let mut cases = Vec::new();
+        for model in &models {
+            // A model that cannot be run leaves the others.
+            match steps(lab, model, context) {
+                Ok(case) => cases.push(case),
+                Err(error) => lab.note_failure(&model.name, &error)?,
+            }
+        }
         lab.time(cases)
     }
 }

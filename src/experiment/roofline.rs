@@ -104,7 +104,9 @@ fn statements(evidence: &Evidence) -> Result<Vec<Statement>> {
         let [.., before, last] = widths[..] else { return None };
         let (low, high) = (of_width(pass, WIDTH, before)?, of_width(pass, WIDTH, last)?);
         let (slope, one) = ((high - low) / (last - before) as f64, of_width(pass, WIDTH, 1)?);
-        (slope > 0.0).then_some(last as f64 - (high - one) / slope)
+        let width = last as f64 - (high - one) / slope;
+        // A plateau above the time of one token meets it nowhere.
+        (slope > 0.0 && width >= 1.0).then_some(width)
     })?;
     let step = evidence.samples.iter().find(|row| row.subject == WIDTH && row.width == Some(1));
     let by_ceilings = step.map_or(String::new(), |row| {

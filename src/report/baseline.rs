@@ -54,9 +54,9 @@ pub fn baseline_notes(baseline: &Baseline) -> Vec<String> {
         .map(|row| format!("{:2} {}: {}", row.experiment, row.name, row.note))
         .collect();
     lines.dedup();
+    let read = ceilings.read_bytes_per_s.map_or(String::new(), |read| format!("{:.1} GB/s read, ", read / 1e9));
     lines.push(format!(
-        "Ceilings: {:.1} GB/s read, {:.1} GB/s copied (read and written), {:.0} GFLOP/s, ridge {:.1} FLOP/byte. {} of {} samples are invalid (above a ceiling).",
-        ceilings.forward_bytes_per_s() / 1e9,
+        "Ceilings: {read}{:.1} GB/s copied (read and written), {:.0} GFLOP/s, ridge {:.1} FLOP/byte. {} of {} samples are invalid (above a ceiling).",
         ceilings.bandwidth_bytes_per_s / 1e9,
         ceilings.matrix_flops_per_s / 1e9,
         ceilings.ridge_flops_per_byte(),

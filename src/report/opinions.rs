@@ -58,9 +58,9 @@ fn second_opinions(opinions: &Sensitivity) -> Vec<String> {
 }
 
 fn controls(validity: &Validity) -> Vec<String> {
-    let drift = validity.drift_per_hour.map(|drift| {
-        let per_hour = 100.0 * drift.slope;
-        format!("drift {per_hour:+.1} % an hour (p = {})", p_value(drift.p))
+    let drift = validity.drift.map(|drift| {
+        let over_the_run = 100.0 * drift.slope;
+        format!("drift {over_the_run:+.1} % from the first prompt to the last (p = {})", p_value(drift.p))
     });
     let series = validity.autocorrelation;
     let series = series.map(|series| format!("lag-1 autocorrelation {:.2} (p = {})", series.lag_1, p_value(series.p)));
@@ -93,7 +93,7 @@ mod tests {
             ..Sensitivity::default()
         };
         choice.validity = Some(Validity {
-            drift_per_hour: Some(Trend { slope: -0.012, standard_error: 0.01, p: 0.25 }),
+            drift: Some(Trend { slope: -0.012, standard_error: 0.01, p: 0.25 }),
             autocorrelation: Some(Autocorrelation { lag_1: 0.1, p: 0.5 }),
             outlying_prompts: vec![3],
             warnings: Vec::new(),
@@ -107,7 +107,7 @@ mod tests {
         );
         assert_eq!(
             lines[1],
-            "plain runs in time: drift -1.2 % an hour (p = 0.250); lag-1 autocorrelation 0.10 (p = 0.500)"
+            "plain runs in time: drift -1.2 % from the first prompt to the last (p = 0.250); lag-1 autocorrelation 0.10 (p = 0.500)"
         );
         let other = Disagreement { check: Check::WithoutOutliers, says: "x".to_string() };
         choice.sensitivity.disagreements.push(other);

@@ -51,8 +51,6 @@ pub enum Kind {
     Cost,
     Baseline,
     Sweep,
-    /// Published tables of others.
-    Reference,
 }
 
 impl Kind {
@@ -67,7 +65,6 @@ impl Kind {
             Kind::Cost => "cost",
             Kind::Baseline => "baseline",
             Kind::Sweep => "sweep",
-            Kind::Reference => "reference",
         }
     }
 }

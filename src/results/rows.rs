@@ -154,9 +154,18 @@ pub struct LookRow {
     pub blocks: u64,
 }
 
-/// An error's text on one line.
+/// An error's text on one line, without the places in source files that libraries add: `at /folder/file.rs:1:2`.
 pub(super) fn one_line<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+    let mut words: Vec<&str> = Vec::new();
+    for word in text.split_whitespace() {
+        let place = word.starts_with('/') && [".rs:", ".cpp:", ".h:"].iter().any(|end| word.contains(end));
+        if place && words.last() == Some(&"at") {
+            words.pop();
+        } else {
+            words.push(word);
+        }
+    }
+    serializer.serialize_str(&words.join(" "))
 }
 
 impl Wire for PromptRow {

@@ -138,7 +138,8 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_were_written() {
         let folder = tempfile::tempdir().unwrap();
-        let rows = [run(0, 0), RunRow { seconds: None, error: "no memory\nleft".to_string(), ..run(0, 1) }];
+        let rows =
+            [run(0, 0), RunRow { seconds: None, error: "no memory\nleft at /a/b.cpp:73".to_string(), ..run(0, 1) }];
         let mut table = open(folder.path()).unwrap();
         rows.iter().for_each(|row| table.append(row.clone()).unwrap());
         drop(table);

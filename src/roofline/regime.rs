@@ -91,12 +91,16 @@ pub struct RegimePoint {
     pub width: u64,
 }
 
+/// Of the time, where FLOPs are to bind: on a plateau the slope is small by chance.
+const LEAST_COMPUTE: f64 = 0.25;
+
 impl RegimePoint {
     pub fn regime(&self) -> Regime {
         let compute_slope_s = self.compute_s / self.width as f64;
         let slope_explained = self.slope_s >= EXPLAINS * compute_slope_s && self.slope_s <= compute_slope_s / EXPLAINS;
         let flat = self.slope_s * self.width as f64 <= FLAT * self.time_s;
-        if self.compute_s >= self.memory_s && slope_explained {
+        let weighs = self.compute_s >= self.memory_s.max(LEAST_COMPUTE * self.time_s);
+        if weighs && slope_explained {
             Regime::ComputeBound
         } else if self.memory_s >= EXPLAINS * self.time_s {
             Regime::MemoryBound
@@ -123,6 +127,9 @@ mod tests {
         let wide = RegimePoint { time_s: 10.0, slope_s: 0.15, memory_s: 2.0, compute_s: 9.0, width: 64 };
         assert_eq!(wide.regime(), Regime::ComputeBound);
         assert_eq!(RegimePoint { slope_s: 0.015, ..wide }.regime(), Regime::OverheadBound);
+        // FLOPs that take a twelfth of the time bind nothing, even if the slope happens to be theirs.
+        let plateau = RegimePoint { slope_s: 0.0125, memory_s: 0.7, compute_s: 0.8, ..wide };
+        assert_eq!(plateau.regime(), Regime::OverheadBound);
     }
 
     /// Without a cache and attention, FLOPs a byte are 2·width/4 in float32, so a ridge of 10 lies at width 20.

@@ -120,8 +120,8 @@ pub struct Control {
 /// What the controls say about the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Validity {
-    /// Relative change per hour over the prompts; none with too few prompts.
-    pub drift_per_hour: Option<Trend>,
+    /// Relative change from the first prompt to the last; none with too few prompts.
+    pub drift: Option<Trend>,
     /// Of the prompts' controls about that line, in the order taken; none with too few prompts.
     pub autocorrelation: Option<Autocorrelation>,
     /// Prompts with an outlying control: the decision is to be repeated without them.
@@ -137,50 +137,51 @@ pub fn check_controls(controls: &[Control], confidence: f64, margin: f64) -> Res
     let seconds: Vec<f64> = controls.iter().map(|control| control.seconds_per_token).collect();
     check_positive("controls", &seconds, 1)?;
     check_finite("times of controls", &controls.iter().map(|control| control.time_s).collect::<Vec<_>>(), 1)?;
-    let (hours, values) = prompt_means(controls);
-    let drift_per_hour = trend(&hours, &values).ok();
-    let residual = |(hour, value): (&f64, &f64)| value - drift_per_hour.map_or(0.0, |drift| drift.slope * hour);
+    let (places, values) = prompt_means(controls);
+    let drift = trend(&places, &values).ok();
+    let residual = |(place, value): (&f64, &f64)| value - drift.map_or(0.0, |drift| drift.slope * place);
     let mut outlying_prompts: Vec<usize> = outliers(&seconds)?.into_iter().map(|at| controls[at].prompt).collect();
     outlying_prompts.sort_unstable();
     outlying_prompts.dedup();
     let mut validity = Validity {
-        drift_per_hour,
-        autocorrelation: autocorrelation(&hours.iter().zip(&values).map(residual).collect::<Vec<_>>()).ok(),
+        drift,
+        autocorrelation: autocorrelation(&places.iter().zip(&values).map(residual).collect::<Vec<_>>()).ok(),
         outlying_prompts,
         warnings: Vec::new(),
     };
-    validity.warnings = warnings(&validity, &hours, confidence, margin);
+    validity.warnings = warnings(&validity, places.len(), confidence, margin);
     Ok(validity)
 }
 
-/// Hours and seconds over their grand mean, one entry a prompt, in the order taken.
+/// When, from 0 at the first prompt to 1 at the last, and seconds over their grand mean; one entry a prompt, in the order
+/// taken.
 fn prompt_means(controls: &[Control]) -> (Vec<f64>, Vec<f64>) {
     let mut prompts: BTreeMap<usize, Vec<&Control>> = BTreeMap::new();
     controls.iter().for_each(|control| prompts.entry(control.prompt).or_default().push(control));
     let mean_by = |own: &[&Control], value: fn(&Control) -> f64| {
         own.iter().map(|control| value(control)).sum::<f64>() / own.len() as f64
     };
-    let mut points: Vec<(f64, f64)> = prompts
-        .values()
-        .map(|own| (mean_by(own, |c| c.time_s / 3600.0), mean_by(own, |c| c.seconds_per_token)))
-        .collect();
+    let mut points: Vec<(f64, f64)> =
+        prompts.values().map(|own| (mean_by(own, |c| c.time_s), mean_by(own, |c| c.seconds_per_token))).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let level = points.iter().map(|point| point.1).sum::<f64>() / points.len() as f64;
-    points.into_iter().map(|(hour, seconds)| (hour, seconds / level)).unzip()
+    let first = points.first().map_or(0.0, |point| point.0);
+    let whole = points.last().map_or(0.0, |point| point.0) - first;
+    points.into_iter().map(|(time, seconds)| ((time - first) / whole, seconds / level)).unzip()
 }
 
-fn warnings(validity: &Validity, hours: &[f64], confidence: f64, margin: f64) -> Vec<String> {
+fn warnings(validity: &Validity, prompts: usize, confidence: f64, margin: f64) -> Vec<String> {
     let alpha = 1.0 - confidence;
     let mut warnings = Vec::new();
-    match (&validity.drift_per_hour, hours) {
-        (Some(drift), [first, .., last]) if drift.p <= alpha => {
-            let total = drift.slope * (last - first);
+    match &validity.drift {
+        Some(drift) if drift.p <= alpha => {
+            let total = drift.slope;
             let advice =
                 if total.abs() > margin { ": more than the margin, repeat on a quiet, cool machine" } else { "" };
             warnings.push(format!("plain decoding drifted by {:+.1} % over the run{advice}", 100.0 * total));
         }
-        (Some(_), _) => {}
-        (None, _) => warnings.push(format!("{} prompts with controls: drift cannot be checked", hours.len())),
+        Some(_) => {}
+        None => warnings.push(format!("{prompts} prompts with controls: drift cannot be checked")),
     }
     if let Some(series) = validity.autocorrelation.filter(|series| series.p <= alpha && series.lag_1 > 0.0) {
         let correlation = series.lag_1;
@@ -209,6 +210,8 @@ mod tests {
         assert_eq!(check_controls(&controls(0.0), 0.95, 0.02).unwrap().warnings, Vec::<String>::new());
         let drifting = check_controls(&controls(0.06), 0.95, 0.02).unwrap();
         assert!(drifting.warnings[0].contains("more than the margin"), "{:?}", drifting.warnings);
+        // 6 % from the first of 24 controls to one after the last; the prompts' means are 22 controls apart.
+        assert!((drifting.drift.unwrap().slope - 0.06 * 22.0 / 24.0).abs() < 0.01, "{:?}", drifting.drift);
         let mut hit = controls(0.0);
         hit[5].seconds_per_token *= 1.5;
         let validity = check_controls(&hit, 0.95, 0.02).unwrap();
