@@ -80,6 +80,8 @@ fn scene(curves: &[&CurveAnalysis], figure: bool) -> Scene {
     // Ticks at powers of two, where kernels change.
     let step = (widest / 8.0).log2().ceil().exp2().max(1.0);
     let layout = Layout::auto_from_plots(&plots).with_x_label(x).with_y_label(y);
+    // From zero: a curve that is nearly flat should look so.
+    let layout = layout.with_y_axis_min(0.0);
     let mut layout = layout.with_x_axis_min(0.0).with_x_axis_max(widest).with_x_tick_step(step).with_show_grid(figure);
     if figure {
         let title = format!("{} {} on {}", first.target, first.precision, first.machine);
