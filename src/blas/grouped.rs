@@ -1,7 +1,7 @@
 //! Weights in the order in which products read them: see `kernel::groups`.
 
 use super::kernel::{GROUP, GroupedProduct};
-use super::product::Engine;
+use super::product::{Engine, Shared};
 
 /// Multiplications below which one thread does a product.
 const ALONE: usize = 1 << 17;
@@ -133,18 +133,5 @@ impl Parts {
         let start = self.wide * part.min(self.wides) + self.narrow * part.saturating_sub(self.wides);
         let length = if part < self.wides { self.wide } else { self.narrow };
         start..self.groups.min(start + length)
-    }
-}
-
-/// A pointer that the threads of one job share; each follows it to its own part.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-// SAFETY: see above; the job ends before the memory does.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    fn pointer(&self) -> *mut f32 {
-        self.0
     }
 }

@@ -5,7 +5,7 @@ use super::{Global, analyze};
 use crate::experiment::{DEFAULT_TIME, EXPERIMENTS, Experiment, Lab, ModelAt, Scale};
 use crate::machine::environment::Environment;
 use crate::machine::{ceilings, device};
-use crate::measure::Progress;
+use crate::measure::{Progress, job};
 use crate::model::timed::TimedModel;
 use crate::results::{Identity, Kind, ResultsDir};
 use crate::scenario::{self, Quantization, parse_budget};
@@ -87,7 +87,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         machine: environment.machine.clone(),
         target: scale.main.to_string(),
         weights_sha256: main.weights_sha256.clone(),
-        mlx: format!("{}, {} {}", environment.mlx(), environment.blas.name, environment.blas.kernel).trim().to_owned(),
+        mlx: job::build(&environment),
         kind: Kind::Baseline,
         ..Identity::default()
     };

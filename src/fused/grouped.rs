@@ -60,17 +60,14 @@ unsafe extern "C" fn linear_kernel(inputs: *const View, outputs: *const View, bl
             let bias = (*inputs.add(2)).read(0, outputs);
             (0..y.rows()).for_each(|row| y.write(row * outputs, outputs).copy_from_slice(bias));
         }
-        // All rows in one product if they lie evenly: always, unless they are the last rows of several sequences.
-        let even = x.size(2) == 1 || x.size(1) == 1 || x.stride(1) == x.size(2) * x.stride(2);
-        let (products, rows) = if even { (1, x.rows()) } else { (x.size(1), x.size(2)) };
-        let step = if x.size(2) > 1 { x.stride(2) } else { x.stride(1) };
+        let (products, rows, step) = x.products();
         for index in 0..products {
             blas::multiply_grouped(&GroupedProduct {
                 rows,
                 columns: outputs,
                 depth: inputs_count,
                 a: x.pointer().add(x.row(index * rows)),
-                a_stride: step.max(inputs_count),
+                a_stride: step,
                 b: weight.pointer(),
                 c: y.pointer().add(index * rows * outputs),
                 c_stride: outputs,

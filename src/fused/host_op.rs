@@ -80,6 +80,15 @@ impl View {
         first * self.stride(0) + second * self.stride(1) + third * self.stride(2)
     }
 
+    /// The rows as the left side of products with a weight matrix: products, rows of each, and elements from row to row. All
+    /// rows are one product if they lie evenly: always, unless they are the last rows of several sequences.
+    pub fn products(&self) -> (usize, usize, usize) {
+        let even = self.size(2) == 1 || self.size(1) == 1 || self.stride(1) == self.size(2) * self.stride(2);
+        let (products, rows) = if even { (1, self.rows()) } else { (self.size(1), self.size(2)) };
+        let step = if self.size(2) > 1 { self.stride(2) } else { self.stride(1) };
+        (products, rows, step.max(self.size(3)))
+    }
+
     pub fn size(&self, axis: usize) -> usize {
         self.shape[axis] as usize
     }

@@ -37,10 +37,7 @@ unsafe extern "C" fn biased_kernel(inputs: *const View, outputs: *const View, _:
 /// y = x · weightᵀ + factor · y.
 unsafe fn product(x: &View, weight: &View, y: &View, factor: f32) {
     let (outputs, inputs) = (y.size(3), x.size(3));
-    // All rows in one product if they lie evenly: always, unless they are the last rows of several sequences.
-    let even = x.size(2) == 1 || x.size(1) == 1 || x.stride(1) == x.size(2) * x.stride(2);
-    let (products, rows) = if even { (1, x.rows()) } else { (x.size(1), x.size(2)) };
-    let step = if x.size(2) > 1 { x.stride(2) } else { x.stride(1) };
+    let (products, rows, step) = x.products();
     for index in 0..products {
         let (a, c) = (x.row(index * rows), index * rows * outputs);
         // SAFETY: the caller's promise; the sizes are those of MLX's arrays, which fit.
@@ -54,7 +51,7 @@ unsafe fn product(x: &View, weight: &View, y: &View, factor: f32) {
                 inputs as i32,
                 1.0,
                 x.pointer().add(a),
-                step.max(inputs) as i32,
+                step as i32,
                 weight.pointer(),
                 weight.stride(2) as i32,
                 factor,
