@@ -2,7 +2,8 @@
 //!
 //!     cargo run --release --example blas_bench [ROUNDS] [ROWS]
 //!
-//! GB/s counts each weight once; the ratio is the median over the rounds of the system's time by ours. OpenBLAS's
+//! GB/s counts each weight once; a ratio is the median over the rounds of one side's time by the other's, the last one of
+//! float32 in groups by 8 bits in groups. OpenBLAS's
 //! threads keep spinning for a while after a product, so each measurement waits until they sleep.
 
 #[cfg(all(feature = "mlx", target_os = "linux"))]
@@ -29,8 +30,16 @@ mod bench {
         println!("{description:?}");
         println!("reading memory with {} threads: {read:.1} GB/s", description.threads);
         println!(
-            "{:22} {:>5} {:>10} {:>8} {:>10} {:>8} {:>8} {:>8}",
-            "weights", "rows", "in groups", "of read", "in rows", "system", "groups/system", "rows/system"
+            "{:22} {:>5} {:>10} {:>8} {:>10} {:>8} {:>8} {:>8} {:>14}",
+            "weights",
+            "rows",
+            "in groups",
+            "of read",
+            "in rows",
+            "system",
+            "groups/system",
+            "rows/system",
+            "8 bits/groups"
         );
         let most = SHAPES.map(|(_, columns, depth, count)| columns * depth * count).into_iter().max().unwrap_or(0);
         let weights = values(most);
@@ -38,21 +47,22 @@ mod bench {
         for (name, columns, depth, count) in SHAPES {
             for &rows in &all_rows {
                 let job = Job { rows, columns, depth, count, a: values(rows * depth), weights: &weights };
-                let times: Vec<[f64; 3]> =
-                    (0..rounds).map(|_| [job.grouped(), job.time(Choice::Ours), job.time(Choice::System)]).collect();
+                let round = || [job.grouped(), job.time(Choice::Ours), job.time(Choice::System), job.bytes()];
+                let times: Vec<[f64; 4]> = (0..rounds).map(|_| round()).collect();
                 let rate = |side: usize| {
                     let time = median(times.iter().map(|times| times[side]));
                     (count * columns * depth * size_of::<f32>()) as f64 / time / 1e9
                 };
-                let gain = |side: usize| median(times.iter().map(|times| times[2] / times[side]));
+                let ratio = |by: usize, of: usize| median(times.iter().map(|times| times[by] / times[of]));
                 println!(
-                    "{name:22} {rows:5} {:10.1} {:7.0}% {:10.1} {:8.1} {:8.2} {:8.2}",
+                    "{name:22} {rows:5} {:10.1} {:7.0}% {:10.1} {:8.1} {:8.2} {:8.2} {:14.2}",
                     rate(0),
                     100.0 * rate(0) / read,
                     rate(1),
                     rate(2),
-                    gain(0),
-                    gain(1)
+                    ratio(2, 0),
+                    ratio(2, 1),
+                    ratio(0, 3)
                 );
             }
         }
@@ -74,6 +84,25 @@ mod bench {
             let mut c = vec![0.0; self.rows * self.columns];
             let sizes = [self.rows, self.columns, self.depth];
             self.second(|matrix| blas::grouped::multiply(&self.a, matrix, &mut c, sizes))
+        }
+
+        /// Seconds for all matrices at 8 bits, in groups; the bytes are taken from the same memory.
+        fn bytes(&self) -> f64 {
+            let (mut c, weights) = (vec![0.0; self.rows * self.columns], self.columns * self.depth);
+            let (sizes, block) = ([self.rows, self.columns, self.depth], 64);
+            let scales = values(2 * weights / block);
+            // SAFETY: any byte is a weight, and floats have no gaps between them.
+            let bytes = unsafe { std::slice::from_raw_parts(self.weights.as_ptr().cast::<u8>(), weights * self.count) };
+            sleep(SETTLE);
+            let mut pass = || {
+                let start = Instant::now();
+                for matrix in bytes.chunks_exact(weights) {
+                    blas::bytes::multiply(&self.a, (matrix, &scales), block, &mut c, sizes);
+                }
+                start.elapsed().as_secs_f64()
+            };
+            pass();
+            pass()
         }
 
         /// Seconds for all matrices, which lie in rows.

@@ -2,6 +2,7 @@
 
 use super::kernel::{GROUP, GroupedProduct};
 use super::product::{Engine, Shared};
+use std::ops::Range;
 
 /// Multiplications below which one thread does a product.
 const ALONE: usize = 1 << 17;
@@ -87,8 +88,7 @@ impl Engine {
     /// # Safety
     /// As [`multiply_grouped`].
     pub(super) unsafe fn multiply_grouped(&self, p: &GroupedProduct) {
-        let groups = p.columns.div_ceil(GROUP);
-        if p.rows == 0 || groups == 0 {
+        if p.rows == 0 || p.columns == 0 {
             return;
         }
         if p.depth == 0 {
@@ -97,15 +97,20 @@ impl Engine {
             }
             return;
         }
-        if p.rows * p.columns * p.depth < ALONE {
-            // SAFETY: the caller's promise.
-            return unsafe { (self.kernel.groups)(p, 0..groups) };
+        self.share_groups([p.rows, p.columns, p.depth], &|groups| {
+            // SAFETY: the parts are disjoint; the rest is the caller's promise.
+            unsafe { (self.kernel.groups)(p, groups) };
+        });
+    }
+
+    /// Calls `work` with groups of columns, all of them once, shared out between the threads where that pays.
+    pub(super) fn share_groups(&self, [rows, columns, depth]: [usize; 3], work: &(dyn Fn(Range<usize>) + Sync)) {
+        let groups = columns.div_ceil(GROUP);
+        if rows * columns * depth < ALONE {
+            return work(0..groups);
         }
         let parts = Parts::new(groups, self.pool.threads());
-        self.pool.run(parts.count(), &|part| {
-            // SAFETY: the parts are disjoint; the rest is the caller's promise.
-            unsafe { (self.kernel.groups)(p, parts.groups(part)) };
-        });
+        self.pool.run(parts.count(), &|part| work(parts.groups(part)));
     }
 }
 
@@ -129,7 +134,7 @@ impl Parts {
         self.wides + (self.groups - self.wides * self.wide).div_ceil(self.narrow)
     }
 
-    fn groups(&self, part: usize) -> std::ops::Range<usize> {
+    fn groups(&self, part: usize) -> Range<usize> {
         let start = self.wide * part.min(self.wides) + self.narrow * part.saturating_sub(self.wides);
         let length = if part < self.wides { self.wide } else { self.narrow };
         start..self.groups.min(start + length)

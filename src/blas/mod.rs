@@ -7,6 +7,7 @@
 //!
 //! The result for a row does not depend on how many rows are computed with it, bit for bit: see `kernel`.
 
+pub mod bytes;
 pub mod cblas;
 pub mod grouped;
 mod kernel;
@@ -21,8 +22,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::available_parallelism;
 
+pub(crate) use bytes::multiply_bytes;
 pub(crate) use grouped::multiply_grouped;
-pub(crate) use kernel::{GROUP, GroupedProduct, Product};
+pub(crate) use kernel::{BytesProduct, GROUP, GroupedProduct, Product};
 use product::Engine;
 
 // A C symbol carries no state, so what it needs is global: these three and the engine built from them.

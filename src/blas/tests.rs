@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::grouped::{group, grouped_len};
-use super::kernel::{self, GroupedProduct, Product};
+use super::kernel::{self, BytesProduct, GROUP, GroupedProduct, Product};
 use super::pool::Pool;
 use super::product::Engine;
 
@@ -259,5 +259,104 @@ fn an_output_comes_out_of_its_group_as_it_went_in() {
         // SAFETY: as above.
         unsafe { super::grouped::ungroup(groups.as_ptr(), output, &mut found) };
         assert_eq!(found, row);
+    }
+}
+
+/// 8-bit weights for `columns` outputs: bytes, scales and offsets as rows, and the same in groups.
+struct ByteWeights {
+    columns: usize,
+    depth: usize,
+    block: usize,
+    bytes: Vec<u8>,
+    /// Scale and offset of each output and block.
+    scales: Vec<[f32; 2]>,
+}
+
+impl ByteWeights {
+    fn new(columns: usize, blocks: usize, block: usize, seed: &mut u64) -> ByteWeights {
+        let depth = blocks * block;
+        let bytes = matrix(columns, depth, 0, 0.0, seed).iter().map(|value| (127.5 * (value + 1.0)) as u8).collect();
+        let scales = matrix(columns, 2 * blocks, 0, 0.0, seed).chunks(2).map(|pair| [pair[0], pair[1]]).collect();
+        ByteWeights { columns, depth, block, bytes, scales }
+    }
+
+    fn weight(&self, column: usize, k: usize) -> f64 {
+        let [scale, offset] = self.scales[(column * self.depth + k) / self.block].map(f64::from);
+        scale * f64::from(self.bytes[column * self.depth + k]) + offset
+    }
+
+    fn grouped(&self) -> (Vec<u8>, Vec<f32>) {
+        let (groups, blocks) = (self.columns.div_ceil(GROUP), self.depth / self.block);
+        let mut bytes = vec![0; groups * self.depth * GROUP];
+        let mut scales = vec![f32::NAN; groups * blocks * 2 * GROUP];
+        for column in 0..self.columns {
+            let (group, lane) = (column / GROUP, column % GROUP);
+            for k in 0..self.depth {
+                bytes[(group * self.depth + k) * GROUP + lane] = self.bytes[column * self.depth + k];
+            }
+            for block in 0..blocks {
+                for part in 0..2 {
+                    let to = ((group * blocks + block) * 2 + part) * GROUP + lane;
+                    scales[to] = self.scales[column * blocks + block][part];
+                }
+            }
+        }
+        (bytes, scales)
+    }
+}
+
+#[test]
+fn products_with_bytes_agree_with_float64_and_do_not_depend_on_rows_or_threads() {
+    let mut seed = 5;
+    let shapes: &[_] = if cfg!(miri) { &[(3, 50, 1, 4)] } else { &[(1, 1, 1, 32), (37, 131, 3, 32), (19, 96, 9, 64)] };
+    for &(rows, columns, blocks, block) in shapes {
+        let weights = ByteWeights::new(columns, blocks, block, &mut seed);
+        let (bytes, scales) = weights.grouped();
+        let (depth, gap) = (weights.depth, 3);
+        let a = matrix(rows, depth, gap, f32::NAN, &mut seed);
+        let before = matrix(rows, columns, gap, MARK, &mut seed);
+        let run = |engine: &Engine, rows: usize, add: bool| {
+            let mut c = before.clone();
+            let product = BytesProduct {
+                rows,
+                columns,
+                depth,
+                block,
+                a: a[gap..].as_ptr(),
+                a_stride: depth + gap,
+                a_sums: std::ptr::null(),
+                b: bytes.as_ptr(),
+                scales: scales.as_ptr(),
+                c: c[gap..].as_mut_ptr(),
+                c_stride: columns + gap,
+                add,
+            };
+            // SAFETY: the vectors hold what the product describes.
+            unsafe { engine.multiply_bytes(&product) };
+            c
+        };
+        for (engine, add) in engines(2).iter().flat_map(|engine| [(engine, false), (engine, true)]) {
+            let name = engine.kernel.name;
+            let c = run(engine, rows, add);
+            let mut expected = before.clone();
+            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                let at = gap + row * (columns + gap) + column;
+                let start = if add { f64::from(before[at]) } else { 0.0 };
+                let terms = (0..depth).map(|k| f64::from(a[gap + row * (depth + gap) + k]) * weights.weight(column, k));
+                let (sum, size) = terms.fold((start, start.abs()), |(sum, size), term| (sum + term, size + term.abs()));
+                // Scale and offset enter apart, so sums may be larger than their difference.
+                let bound = 300.0 * f64::from(f32::EPSILON) * (size + depth as f64);
+                assert!((f64::from(c[at]) - sum).abs() <= bound, "{name}: {} for {sum} at ({row}, {column})", c[at]);
+                expected[at] = c[at];
+            }
+            assert_eq!(bits(&c), bits(&expected), "{name}: wrote outside C");
+            for narrow in (1..=rows.min(17)).filter(|narrow| *narrow < rows) {
+                let end = gap + (narrow - 1) * (columns + gap) + columns;
+                assert!(bits(&run(engine, narrow, add))[..end] == bits(&c)[..end], "{name} differs at {narrow} rows");
+            }
+        }
+        for (one, two) in engines(1).iter().zip(&engines(3)) {
+            assert_eq!(bits(&run(one, rows, false)), bits(&run(two, rows, false)), "{}", one.kernel.name);
+        }
     }
 }

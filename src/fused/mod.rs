@@ -12,6 +12,7 @@
 
 mod activation;
 mod attention;
+pub mod bytes;
 pub mod grouped;
 mod host_op;
 mod linear;

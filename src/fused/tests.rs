@@ -1,10 +1,11 @@
 //! Every fused operation against MLX's own, and a token's row whatever is computed with it.
 
+use super::bytes::Bytes;
 use super::*;
 use crate::machine::device::{DeviceKind, select};
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask};
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::ops::{addmm, concatenate, matmul, sigmoid, zeros};
+use mlx_rs::ops::{addmm, concatenate, dequantize, matmul, quantize, quantized_matmul, sigmoid, zeros};
 use mlx_rs::random;
 
 fn normal(shape: &[i32], seed: u64) -> Array {
@@ -165,5 +166,28 @@ fn new_keys_and_values_lie_behind_those_held_and_nothing_else_changes() {
             bits(&buffer.try_index((.., .., 5.., ..)).unwrap()),
             bits(&room.try_index((.., .., 2.., ..)).unwrap())
         );
+    }
+}
+
+#[test]
+fn eight_bit_weights_give_what_mlx_gives_with_them() {
+    select(Some(DeviceKind::Cpu)).unwrap();
+    for (outputs, inputs, group_size) in [(48, 64, 64), (131, 192, 32), (20, 128, 128)] {
+        let (weight, scales, biases) = quantize(&normal(&[outputs, inputs], 31), group_size, 8).unwrap();
+        let bytes = Bytes::new(&weight, &scales, &biases).unwrap();
+        assert_eq!(bytes.block(), group_size);
+        for (batch, width) in [(1, 1), (1, 9), (2, 3)] {
+            let x = normal(&[batch, width, inputs], 32);
+            let theirs = quantized_matmul(&x, &weight, &scales, &biases, true, group_size, 8).unwrap();
+            assert_close(&bytes.linear(&x, None).unwrap(), &theirs, 1e-4);
+            let bias = normal(&[outputs], 33);
+            assert_close(&bytes.linear(&x, Some(&bias)).unwrap(), &theirs.add(&bias).unwrap(), 1e-4);
+        }
+        let ids = Array::from_slice(&[0u32, 19, 3, 0], &[2, 2]);
+        let rows = dequantize(&weight, &scales, &biases, group_size, 8).unwrap().take_axis(&ids, 0).unwrap();
+        assert_close(&bytes.rows(&ids).unwrap(), &rows, 1e-6);
+        for (stored, given) in bytes.stored().unwrap().iter().zip([&weight, &scales, &biases]) {
+            assert!(stored.array_eq(given, None).unwrap().try_item_exact::<bool>().unwrap(), "{outputs} x {inputs}");
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::matrix::Matrix;
 #[cfg(target_os = "linux")]
-use crate::fused;
+use crate::fused::{self, bytes::Bytes};
 use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::{addmm, dequantize, matmul, quantized_matmul};
+#[cfg(target_os = "linux")]
+use mlx_rs::transforms::eval;
 
 /// A weight matrix of shape `[out, in]`: `y = x Wᵀ`.
 #[derive(Debug, Clone)]
@@ -19,6 +21,9 @@ pub enum Weight {
         groups: Array,
         outputs: i32,
     },
+    /// 8 bits in groups of outputs, for our products on the CPU.
+    #[cfg(target_os = "linux")]
+    Bytes(Bytes),
 }
 
 impl Weight {
@@ -36,6 +41,15 @@ impl Weight {
             mlx_rs::memory::clear_cache()?;
             return Ok(Weight::Grouped { groups, outputs });
         }
+        #[cfg(target_os = "linux")]
+        if let Weight::Stored(Matrix::Quantized { weight, scales, biases, bits: 8, .. }) = &self
+            && fused::serves(scales)
+            && crate::blas::wants_ours()
+        {
+            let bytes = Bytes::new(weight, scales, biases)?;
+            eval(bytes.arrays())?;
+            return Ok(Weight::Bytes(bytes));
+        }
         Ok(self)
     }
 
@@ -51,6 +65,8 @@ impl Weight {
         match (self, bias) {
             #[cfg(target_os = "linux")]
             (Weight::Grouped { groups, outputs }, bias) => fused::grouped::linear(x, groups, *outputs, bias),
+            #[cfg(target_os = "linux")]
+            (Weight::Bytes(bytes), bias) => bytes.linear(x, bias),
             (Weight::Stored(Matrix::Dense(weight)), None) => Ok(matmul(x, weight.t())?),
             (Weight::Stored(Matrix::Dense(weight)), Some(bias)) => Ok(addmm(bias, x, weight.t(), None, None)?),
             (Weight::Stored(Matrix::Quantized { weight, scales, biases, group_size, bits }), bias) => {
@@ -68,6 +84,8 @@ impl Weight {
         match self {
             #[cfg(target_os = "linux")]
             Weight::Grouped { groups, .. } => fused::grouped::rows(groups, ids),
+            #[cfg(target_os = "linux")]
+            Weight::Bytes(bytes) => bytes.rows(ids),
             Weight::Stored(Matrix::Dense(weight)) => Ok(weight.take_axis(ids, 0)?),
             Weight::Stored(Matrix::Quantized { weight, scales, biases, group_size, bits }) => {
                 let (weight, scales) = (weight.take_axis(ids, 0)?, scales.take_axis(ids, 0)?);
@@ -83,6 +101,11 @@ impl Weight {
             Weight::Stored(matrix) => Ok(matrix.clone()),
             #[cfg(target_os = "linux")]
             Weight::Grouped { groups, outputs } => Ok(Matrix::Dense(fused::grouped::ungrouped(groups, *outputs)?)),
+            #[cfg(target_os = "linux")]
+            Weight::Bytes(bytes) => {
+                let ([weight, scales, biases], group_size) = (bytes.stored()?, bytes.block());
+                Ok(Matrix::Quantized { weight, scales, biases, group_size, bits: 8 })
+            }
         }
     }
 
@@ -102,6 +125,8 @@ impl Weight {
             Weight::Stored(matrix) => matrix.arrays(),
             #[cfg(target_os = "linux")]
             Weight::Grouped { groups, .. } => vec![groups],
+            #[cfg(target_os = "linux")]
+            Weight::Bytes(bytes) => bytes.arrays().to_vec(),
         }
     }
 
@@ -121,6 +146,10 @@ impl Weight {
             },
             #[cfg(target_os = "linux")]
             Weight::Grouped { groups, .. } => WeightFormat::Float { bytes: groups.item_size() as u64 },
+            #[cfg(target_os = "linux")]
+            Weight::Bytes(bytes) => {
+                WeightFormat::Affine { bits: 8, group_size: bytes.block() as u64, scale_bytes: size_of::<f32>() as u64 }
+            }
         }
     }
 }

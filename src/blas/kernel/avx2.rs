@@ -3,12 +3,12 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{GroupedProduct, Kernel, Product, Vector};
+use super::{BytesProduct, GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 4;
 const TILE_COLUMNS: usize = 3;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
+pub(super) static KERNEL: Kernel = Kernel { name: "avx2", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups, bytes };
 
 #[derive(Clone, Copy)]
 struct Avx2(__m256);
@@ -32,6 +32,11 @@ impl Vector for Avx2 {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         unsafe { Avx2(_mm256_loadu_ps(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe { Avx2(_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast())))) }
     }
 
     #[inline(always)]
@@ -90,4 +95,9 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 #[target_feature(enable = "avx2,fma")]
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
     unsafe { super::groups::groups::<Avx2, 4, 3>(p, groups) }
+}
+
+#[target_feature(enable = "avx2,fma")]
+unsafe fn bytes(p: &BytesProduct, groups: Range<usize>) {
+    unsafe { super::bytes::bytes::<Avx2, 4, 3>(p, groups) }
 }

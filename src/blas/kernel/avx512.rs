@@ -3,14 +3,15 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::{GroupedProduct, Kernel, Product, Vector};
+use super::{BytesProduct, GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 8;
 const TILE_COLUMNS: usize = 3;
 /// Rows of a tile of running sums, of four vectors each.
 const SUM_ROWS: usize = 6;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "avx512", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
+pub(super) static KERNEL: Kernel =
+    Kernel { name: "avx512", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups, bytes };
 
 #[derive(Clone, Copy)]
 struct Avx512(__m512);
@@ -35,6 +36,11 @@ impl Vector for Avx512 {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         unsafe { Avx512(_mm512_loadu_ps(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe { Avx512(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast())))) }
     }
 
     #[inline(always)]
@@ -97,4 +103,9 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 #[target_feature(enable = "avx512f,avx2,fma")]
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
     unsafe { super::groups::groups::<Avx512, 8, 3>(p, groups) }
+}
+
+#[target_feature(enable = "avx512f,avx2,fma")]
+unsafe fn bytes(p: &BytesProduct, groups: Range<usize>) {
+    unsafe { super::bytes::bytes::<Avx512, 8, 3>(p, groups) }
 }

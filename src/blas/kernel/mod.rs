@@ -1,10 +1,10 @@
 //! The inner loops, written once over a vector type and compiled once for each instruction set.
 //!
-//! Both loops give every element of C its own accumulator and a fixed order of additions that depends on nothing but
+//! The loops give every element of C its own accumulator and a fixed order of additions that depends on nothing but
 //! the depth of the product. Rows, columns, tiles, blocks and threads decide when an element is computed, never how:
 //! this is what makes a row's result independent of the rows computed with it.
 //!
-//! How to add an instruction set: write one file with a type that implements [`Vector`] and the two entry points that
+//! How to add an instruction set: write one file with a type that implements [`Vector`] and the entry points that
 //! enable its features, and add one line to [`select`].
 
 #![allow(clippy::needless_range_loop)] // rows and columns of a matrix, not items of a list
@@ -15,6 +15,7 @@ use std::ops::Range;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bytes;
 mod dots;
 mod groups;
 #[cfg(target_arch = "aarch64")]
@@ -22,6 +23,7 @@ mod neon;
 mod portable;
 mod sums;
 
+pub(crate) use bytes::BytesProduct;
 pub(super) use dots::{GROUP_TILES, PANEL_TILES, Tiles, pack, whole};
 pub(crate) use groups::{GROUP, GroupedProduct};
 
@@ -75,6 +77,12 @@ pub(super) type Sums = unsafe fn(&Product, rows: Range<usize>, columns: Range<us
 /// As [`Dots`].
 pub(super) type Groups = unsafe fn(&GroupedProduct, groups: Range<usize>);
 
+/// Computes the given groups of columns of C from 8-bit weights in groups.
+///
+/// # Safety
+/// As [`Dots`].
+pub(super) type Bytes = unsafe fn(&BytesProduct, groups: Range<usize>);
+
 /// The loops for one instruction set.
 pub(super) struct Kernel {
     /// `avx512`, `avx2`, `neon` or `portable`.
@@ -88,6 +96,8 @@ pub(super) struct Kernel {
     pub sums: Sums,
     /// B in groups: each element is a running sum over the depth in order.
     pub groups: Groups,
+    /// B in groups of bytes: each element is a running sum over the blocks of the depth in order.
+    pub bytes: Bytes,
 }
 
 /// The fastest kernel that this processor runs.
@@ -121,6 +131,8 @@ trait Vector: Copy {
     const LANES: usize;
     unsafe fn splat(value: f32) -> Self;
     unsafe fn load(from: *const f32) -> Self;
+    /// Loads as many bytes as there are lanes and makes floats of them.
+    unsafe fn load_bytes(from: *const u8) -> Self;
     /// Loads `count` floats, fewer than there are lanes; the other lanes are zero and their memory is not touched.
     unsafe fn load_first(from: *const f32, count: usize) -> Self;
     unsafe fn store(self, to: *mut f32);

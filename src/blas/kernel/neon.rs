@@ -3,12 +3,12 @@
 use std::arch::aarch64::*;
 use std::ops::Range;
 
-use super::{GroupedProduct, Kernel, Product, Vector};
+use super::{BytesProduct, GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 6;
 const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
+pub(super) static KERNEL: Kernel = Kernel { name: "neon", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups, bytes };
 
 #[derive(Clone, Copy)]
 struct Neon(float32x4_t);
@@ -24,6 +24,14 @@ impl Vector for Neon {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         unsafe { Neon(vld1q_f32(from)) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe {
+            let lanes = [*from, *from.add(1), *from.add(2), *from.add(3)].map(u32::from);
+            Neon(vcvtq_f32_u32(vld1q_u32(lanes.as_ptr())))
+        }
     }
 
     #[inline(always)]
@@ -85,4 +93,8 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
     unsafe { super::groups::groups::<Neon, 4, 6>(p, groups) }
+}
+
+unsafe fn bytes(p: &BytesProduct, groups: Range<usize>) {
+    unsafe { super::bytes::bytes::<Neon, 4, 6>(p, groups) }
 }

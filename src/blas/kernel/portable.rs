@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use super::{GroupedProduct, Kernel, Product, Vector};
+use super::{BytesProduct, GroupedProduct, Kernel, Product, Vector};
 
 const TILE_ROWS: usize = 2;
 const TILE_COLUMNS: usize = 4;
 
-pub(super) static KERNEL: Kernel = Kernel { name: "portable", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups };
+pub(super) static KERNEL: Kernel =
+    Kernel { name: "portable", tile: (TILE_ROWS, TILE_COLUMNS), dots, sums, groups, bytes };
 
 #[derive(Clone, Copy)]
 struct Portable([f32; 8]);
@@ -23,6 +24,11 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn load(from: *const f32) -> Self {
         unsafe { Portable(from.cast::<[f32; 8]>().read()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self {
+        unsafe { Portable(from.cast::<[u8; 8]>().read().map(f32::from)) }
     }
 
     #[inline(always)]
@@ -72,4 +78,8 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
     unsafe { super::groups::groups::<Portable, 2, 3>(p, groups) }
+}
+
+unsafe fn bytes(p: &BytesProduct, groups: Range<usize>) {
+    unsafe { super::bytes::bytes::<Portable, 2, 3>(p, groups) }
 }
