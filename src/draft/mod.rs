@@ -3,6 +3,7 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
+pub mod distilled;
 pub mod lookup;
 pub mod model;
 
@@ -29,7 +30,17 @@ pub fn build(
     find: &dyn Fn(&str) -> Result<PathBuf>,
 ) -> Result<Box<dyn Drafter>> {
     let name = file.display();
-    let DraftSpec::Model(draft) = spec else { return Prototype::derived(file, spec, &target.transformer)?.drafter() };
+    let draft = match spec {
+        DraftSpec::Model(draft) => draft,
+        DraftSpec::Distilled(draft) => {
+            let folder = distilled::Folder::open(file, draft)?;
+            if !draft.force {
+                folder.check_target(file, &target.checkpoint.path)?;
+            }
+            return Prototype::Model(Box::new(folder.load(&target.transformer, draft.dtype)?)).drafter();
+        }
+        _ => return Prototype::derived(file, spec, &target.transformer)?.drafter(),
+    };
     let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
     let path = find(&draft.path)?;
     let model = LanguageModel::load(&path, &options)?;
@@ -67,14 +78,18 @@ impl Prototype {
                 let model = model.with_context(|| format!("{}: path", file.display()))?;
                 Ok(Prototype::Model(Box::new(model.transformer)))
             }
+            DraftSpec::Distilled(draft) => {
+                let model = distilled::Folder::open(file, draft)?.load(target, draft.dtype)?;
+                Ok(Prototype::Model(Box::new(model)))
+            }
             _ => Prototype::derived(file, spec, target),
         }
     }
 
-    /// What needs no checkpoint of its own.
+    /// What needs no weights of its own.
     fn derived(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
         Ok(match spec {
-            DraftSpec::Model(_) => unreachable!("has a checkpoint of its own"),
+            DraftSpec::Model(_) | DraftSpec::Distilled(_) => unreachable!("has weights of its own"),
             DraftSpec::QuantizedSelf(draft) => {
                 Prototype::Model(Box::new(target.quantized(draft.bits, draft.group_size)?))
             }
