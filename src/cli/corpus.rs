@@ -46,7 +46,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE", num_args = 1..)]
     text: Vec<PathBuf>,
     /// One of these in turn for each text; 0 is greedy
-    #[arg(long, value_name = "T,T,...", value_delimiter = ',', default_value = "0,0.3,0.7,1")]
+    #[arg(
+        long,
+        value_name = "T,T,...",
+        value_delimiter = ',',
+        default_value = "0,0.3,0.7,1",
+        allow_negative_numbers = true
+    )]
     temperatures: Vec<f32>,
     /// Texts to write at once; 1024 on a GPU and 16 on a CPU if not given
     #[arg(long, value_name = "N")]
@@ -162,8 +168,8 @@ impl Args {
                 self.sequence_tokens
             ));
         }
-        if self.batch.is_some_and(|batch| !(1..=1 << 16).contains(&batch)) {
-            return Err(crate::usage!("--batch is out of range: give 1 to 65536"));
+        if let Some(batch) = self.batch.filter(|batch| !(1..=1 << 16).contains(batch)) {
+            return Err(crate::usage!("--batch {batch} is out of range: give 1 to 65536"));
         }
         for temperature in &self.temperatures {
             Sampling::new(*temperature, 1.0).map_err(|error| crate::usage!("--temperatures: {error}"))?;
