@@ -30,14 +30,14 @@ const GREEDY: Sampling = Sampling::GREEDY;
 fn workplace(ids: &[u32]) -> Workplace {
     mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     let place = Workplace::new();
-    let weights = Array::load_safetensors(place.path("tiny/model.safetensors")).unwrap();
+    let weights = read_weights(&place, "tiny");
     let mut own: HashMap<String, Array> = weights
         .into_iter()
         .filter(|(name, _)| name.starts_with("model.layers.0.") || name == "model.norm.weight")
         .collect();
     own.insert("draft_ids".into(), Array::from_slice(ids, &[ids.len() as i32]));
     fs::create_dir(place.path("own")).unwrap();
-    Array::save_safetensors(own, None, place.path("own/model.safetensors")).unwrap();
+    write_weights(&place, own);
     let mut model: Value = serde_json::from_str(&fs::read_to_string(place.path("tiny/config.json")).unwrap()).unwrap();
     model["num_hidden_layers"] = 1.into();
     let config = json!({ "schema_version": 1, "kind": "distilled", "target": "tiny",
@@ -48,12 +48,24 @@ fn workplace(ids: &[u32]) -> Workplace {
     place
 }
 
+fn read_weights(place: &Workplace, folder: &str) -> HashMap<String, Array> {
+    let weights = Array::load_safetensors(place.path(folder).join("model.safetensors")).unwrap();
+    // They are read when they are needed, and the file may be another by then.
+    mlx_rs::transforms::eval(weights.values()).unwrap();
+    weights
+}
+
+fn write_weights(place: &Workplace, weights: HashMap<String, Array>) {
+    let metadata = HashMap::from([("format".to_owned(), "mlx".to_owned())]);
+    Array::save_safetensors(weights, &metadata, place.path("own/model.safetensors")).unwrap();
+}
+
 /// The same with a drafter that reads hidden states through `fc` (`[64, 128]`).
 fn conditioned(ids: &[u32], fc: Array) -> Workplace {
     let place = workplace(ids);
-    let mut own = Array::load_safetensors(place.path("own/model.safetensors")).unwrap();
+    let mut own = read_weights(&place, "own");
     own.insert("fc.weight".into(), fc);
-    Array::save_safetensors(own, None, place.path("own/model.safetensors")).unwrap();
+    write_weights(&place, own);
     place.set("own/config.json", &[("feature_conditioned", true.into())]);
     place
 }
@@ -403,9 +415,9 @@ fn bad_folders_are_refused_in_one_line() {
         let mut config: Value = serde_json::from_str(&good).unwrap();
         config["head_vocabulary"] = 3.into();
         place.write("own/config.json", &config.to_string());
-        let mut weights = Array::load_safetensors(place.path("own/model.safetensors")).unwrap();
+        let mut weights = read_weights(&place, "own");
         weights.insert("draft_ids".into(), Array::from_slice(ids, &[3]));
-        Array::save_safetensors(weights, None, place.path("own/model.safetensors")).unwrap();
+        write_weights(&place, weights);
         place.refused(&generate, 1, &["own: tensor 'draft_ids' is not ascending ids below 256"]);
     }
     place.write("own/config.json", "{");

@@ -94,6 +94,9 @@ impl Job<'_> {
                 starts.push(Start { prompt, temperature, length });
             }
         }
+        if starts.is_empty() {
+            return Err(crate::usage!("--sequence-tokens {length}: no prompt leaves room for an answer; give more"));
+        }
         let Some(texts) = self.complete(&starts, manifest.batch, &mut keys)? else { return Ok(None) };
         let sequences =
             starts.iter().zip(texts).map(|(start, tokens)| Sequence { tokens, loss_from: start.prompt.len() });
