@@ -347,7 +347,7 @@ impl Progress {
 }
 
 /// `sequences` as rows of `width`, zeros behind their ends.
-fn batch(corpus: &Corpus, sequences: &[Sequence], width: usize) -> Batch {
+pub fn batch(corpus: &Corpus, sequences: &[Sequence], width: usize) -> Batch {
     let (mut tokens, mut counted) = (vec![0u32; sequences.len() * width], vec![0f32; sequences.len() * width]);
     for (row, sequence) in sequences.iter().enumerate() {
         let first = row * width;
