@@ -11,7 +11,7 @@ use super::target::Target;
 use crate::measure;
 use crate::results::{TrainingRow, Wire, read_rows, write_rows};
 use crate::scenario::Quantization;
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use mlx_rs::transforms::{async_eval, compile::compile, eval};
 use mlx_rs::{Array, Dtype};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use std::time::Instant;
 
 /// Widths of batches are multiples of this, so that few shapes are compiled.
 const WIDTH_STEP: usize = 64;
-/// The steps whose time decides how many fit into the minutes given: those before it warm up.
+/// Of a launch's steps, those whose time decides how many fit into the minutes given: the ones before warm up.
 const TIMED_STEPS: std::ops::Range<u64> = 5..20;
 
 /// A training run.
@@ -152,7 +152,8 @@ impl<'a> Training<'a> {
         if self.rows.is_empty() {
             self.log(screen, &mut started)?;
         }
-        let mut timed = None;
+        let first = self.progress.step;
+        let mut timed = started;
         while self.progress.steps.is_none_or(|steps| self.progress.step < steps) {
             if self.job.stop.load(Ordering::Relaxed) {
                 self.save(&mut started)?;
@@ -162,12 +163,14 @@ impl<'a> Training<'a> {
             screen.step();
             let step = self.progress.step;
             if let (Some(minutes), None) = (settings.minutes, self.progress.steps) {
-                if step == TIMED_STEPS.start {
+                if step == first + TIMED_STEPS.start {
                     self.wait()?;
-                    timed = Some(Instant::now());
-                } else if step >= TIMED_STEPS.end {
+                    timed = Instant::now();
+                } else if step == first + TIMED_STEPS.end {
                     self.wait()?;
-                    self.progress.steps = self.fitting(minutes, timed, &mut started)?;
+                    let step_seconds = timed.elapsed().as_secs_f64() / TIMED_STEPS.count() as f64;
+                    self.count_time(&mut started);
+                    self.progress.steps = Some(step + self.fitting(minutes, step_seconds)?);
                     screen.stage("training", self.progress.steps.unwrap_or_default() - step);
                 }
             }
@@ -224,18 +227,15 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
-    /// How many steps fit into the minutes given, from the time of the steps since `timed` and of one evaluation.
-    fn fitting(&mut self, minutes: f64, timed: Option<Instant>, started: &mut Instant) -> Result<Option<u64>> {
-        // A run that was resumed within the timed steps times those it has left.
-        let timed = timed.context("a run stopped within its first steps; remove its checkpoint and start again")?;
-        let step_seconds = timed.elapsed().as_secs_f64() / (TIMED_STEPS.end - TIMED_STEPS.start) as f64;
-        self.count_time(started);
-        let evaluated = Instant::now();
+    /// How many more steps fit into the minutes given, from the time of one and of an evaluation; at least one.
+    fn fitting(&mut self, minutes: f64, step_seconds: f64) -> Result<u64> {
+        let started = Instant::now();
         self.evaluation(&self.state.weights.clone())?;
-        let evaluation_seconds = evaluated.elapsed().as_secs_f64();
+        let evaluation_seconds = started.elapsed().as_secs_f64();
         let each = step_seconds + evaluation_seconds / self.job.settings.evaluate_every as f64;
-        let left = (minutes * 60.0 - self.progress.seconds - evaluation_seconds).max(0.0);
-        Ok(Some(self.progress.step + (left / each) as u64 + 1))
+        // One evaluation has just been made, one comes at the end, and one of what is exported.
+        let left = minutes * 60.0 - self.progress.seconds - 3.0 * evaluation_seconds;
+        Ok(((left / each) as u64).max(1))
     }
 
     fn count_time(&mut self, started: &mut Instant) {
