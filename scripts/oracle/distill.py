@@ -138,7 +138,7 @@ def train(weights, batches, ids, count):
                 first = max(start, 1) - 1 + n  # the input position whose prediction counts first
                 rows = slice(first, length - 1)
                 sums[n] = sums[n] - jnp.sum(t[rows] * q[rows])
-                positions[n] += max(length - 1 - first, 0)
+                positions[n] += length - max(start, 1)
         return sum(s / p for s, p in zip(sums, positions)) / len(sums)
 
     decayed = {name: value.ndim > 1 for name, value in w.items()}

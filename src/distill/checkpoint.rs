@@ -48,8 +48,7 @@ pub fn save(folder: &Path, tensors: &[Tensor], state: &State, progress: &Progres
     let names =
         ["weight", "mean", "square"].iter().flat_map(|kind| tensors.iter().map(move |t| format!("{kind}:{}", t.name)));
     let arrays: Vec<(String, &Array)> = names.zip(state.arrays()).collect();
-    Array::save_safetensors(arrays.iter().map(|(name, array)| (name, *array)), None, folder.join(&file))
-        .with_context(|| format!("{shown}/{file}: cannot be written (is the disk full?)"))?;
+    super::export::save(arrays.iter().map(|(name, array)| (name.as_str(), *array)), &folder.join(&file))?;
     let index = Index { file: file.clone(), progress: progress.clone() };
     write_atomically(&folder.join(FILE), format!("{}\n", serde_json::to_string_pretty(&index)?).as_bytes())?;
     for entry in fs::read_dir(&folder).with_context(|| format!("{shown}: cannot be read"))?.flatten() {

@@ -150,35 +150,53 @@ impl Corpus {
     }
 }
 
-/// The order in which training reads sequences: each of them once an epoch, each epoch in an order of its own that
-/// depends on the seed and the epoch alone.
+/// Batches among which sequences are ordered by length.
+const WINDOW: usize = 16;
+
+/// The batches in which training reads sequences: each sequence at most once an epoch (those that fill no batch wait for
+/// another epoch), each epoch in an order of its own that depends on the seed and the epoch alone. A batch holds sequences of
+/// like lengths, so that little of it is padding.
 #[derive(Debug, Clone)]
 pub struct Order {
     sequences: Vec<Sequence>,
+    batch: usize,
     seed: u64,
-    shuffled: Option<(u64, Vec<Sequence>)>,
+    epoch: Option<(u64, Vec<Vec<Sequence>>)>,
 }
 
 impl Order {
-    pub fn new(sequences: Vec<Sequence>, seed: u64) -> Self {
-        Order { sequences, seed, shuffled: None }
+    /// `batch`: at most as many as there are sequences.
+    pub fn new(sequences: Vec<Sequence>, batch: usize, seed: u64) -> Self {
+        Order { sequences, batch, seed, epoch: None }
     }
 
-    /// The `batch` sequences of a step, counted from 0.
-    pub fn batch(&mut self, step: u64, batch: usize) -> Vec<Sequence> {
-        let first = step * batch as u64;
-        (first..first + batch as u64).map(|place| self.at(place)).collect()
-    }
-
-    fn at(&mut self, place: u64) -> Sequence {
-        let count = self.sequences.len() as u64;
-        let (epoch, place) = (place / count, (place % count) as usize);
-        if self.shuffled.as_ref().is_none_or(|(held, _)| *held != epoch) {
-            let mut sequences = self.sequences.clone();
-            sequences.shuffle(&mut generator(self.seed, epoch));
-            self.shuffled = Some((epoch, sequences));
+    /// The sequences of a step, counted from 0.
+    pub fn batch(&mut self, step: u64) -> &[Sequence] {
+        let batches = (self.sequences.len() / self.batch) as u64;
+        let (epoch, place) = (step / batches, (step % batches) as usize);
+        if self.epoch.as_ref().is_none_or(|(held, _)| *held != epoch) {
+            self.epoch = Some((epoch, self.shuffled(epoch)));
         }
-        self.shuffled.as_ref().expect("was just made").1[place]
+        &self.epoch.as_ref().expect("was just made").1[place]
+    }
+
+    fn shuffled(&self, epoch: u64) -> Vec<Vec<Sequence>> {
+        let mut generator = generator(self.seed, epoch);
+        let mut sequences = self.sequences.clone();
+        sequences.shuffle(&mut generator);
+        sequences.truncate(sequences.len() / self.batch * self.batch);
+        for window in sequences.chunks_mut(WINDOW * self.batch) {
+            window.sort_by_key(|sequence| sequence.length);
+        }
+        let mut batches: Vec<_> = sequences.chunks_exact(self.batch).map(<[Sequence]>::to_vec).collect();
+        batches.shuffle(&mut generator);
+        batches
+    }
+
+    /// Positions that count in a batch, on the average over all sequences.
+    pub fn mean_positions(&self) -> f64 {
+        let positions: usize = self.sequences.iter().map(|sequence| sequence.length - sequence.loss_from).sum();
+        positions as f64 / self.sequences.len() as f64 * self.batch as f64
     }
 }
 
@@ -231,16 +249,21 @@ mod tests {
 
     #[test]
     fn every_epoch_has_all_sequences_in_an_order_of_its_own() {
-        let sequences = corpus().sequences;
-        let mut order = Order::new(sequences.clone(), 3);
-        let epochs: Vec<Vec<Sequence>> = (0..2).map(|epoch| order.batch(epoch, 20)).collect();
+        let mut sequences = corpus().sequences;
+        sequences.iter_mut().enumerate().for_each(|(n, sequence)| sequence.length = 10 + n * 7 % 20);
+        let mut order = Order::new(sequences.clone(), 5, 3);
+        let mut epoch = |first: u64| (first..first + 4).flat_map(|step| order.batch(step).to_vec()).collect::<Vec<_>>();
+        let epochs = [epoch(0), epoch(4)];
         assert_ne!(epochs[0], epochs[1]);
         for mut epoch in epochs.clone() {
+            for batch in epoch.chunks(5) {
+                assert!(batch.iter().all(|sequence| sequence.length < batch[0].length + 5), "{batch:?}");
+            }
             epoch.sort_by_key(|sequence| sequence.start);
             assert_eq!(epoch, sequences);
         }
         // A step depends on its number alone: a resumed run reads the same.
-        assert_eq!(Order::new(sequences, 3).batch(3, 7), [&epochs[1][1..], &order.batch(2, 20)[..8]].concat()[..7]);
+        assert_eq!(Order::new(sequences, 5, 3).batch(6), &epochs[1][10..15]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::scenario::Quantization;
 use anyhow::{Context, Result, ensure};
 use mlx_rs::{Array, Dtype};
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -72,14 +73,19 @@ pub fn stored(tensors: &[Tensor], weights: &[Array], quantization: Option<Quanti
     Ok(all)
 }
 
+/// Writes a safetensors file. MLX writes metadata that it is not given as null, which is not in the format.
+pub fn save<'a>(arrays: impl IntoIterator<Item = (&'a str, &'a Array)>, path: &Path) -> Result<()> {
+    let metadata = HashMap::from([("format".to_owned(), "mlx".to_owned())]);
+    Array::save_safetensors(arrays, &metadata, path)
+        .with_context(|| format!("{}: cannot be written (is the disk full?)", path.display()))
+}
+
 /// Writes `model.safetensors`, then `config.json`, each atomically. Gives the bytes of both.
 pub fn write(folder: &Path, stored: &Stored, description: &Description) -> Result<u64> {
     let path = folder.join("model.safetensors");
     let temporary = folder.join(".model.safetensors");
     let draft_ids = ("draft_ids".to_owned(), description.draft_ids.clone());
-    let arrays = stored.arrays.iter().chain([&draft_ids]);
-    Array::save_safetensors(arrays.map(|(name, array)| (name, array)), None, &temporary)
-        .with_context(|| format!("{}: cannot be written (is the disk full?)", temporary.display()))?;
+    save(stored.arrays.iter().chain([&draft_ids]).map(|(name, array)| (name.as_str(), array)), &temporary)?;
     // Read back: a full disk shows here.
     crate::model::safetensors::open_file(&temporary)
         .context("what was written cannot be read back (is the disk full?)")?;

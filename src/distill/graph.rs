@@ -45,6 +45,8 @@ pub struct Batch {
     pub tokens: Array,
     /// `[batch, b]` float32: 1 where the prediction of the next token counts, else 0.
     pub counted: Array,
+    /// float32 scalar: what the sum over positions is divided by.
+    pub positions: Array,
 }
 
 impl Frozen {
@@ -67,12 +69,17 @@ impl Frozen {
 
 /// Everything that [`Graph::step`] reads, in its order.
 pub fn step_inputs(state: &State, scalars: &Array, batch: &Batch, frozen: &Frozen) -> Vec<Array> {
-    state.arrays().chain([scalars, &batch.tokens, &batch.counted]).chain(frozen.arrays()).cloned().collect()
+    state
+        .arrays()
+        .chain([scalars, &batch.tokens, &batch.counted, &batch.positions])
+        .chain(frozen.arrays())
+        .cloned()
+        .collect()
 }
 
 /// Everything that [`Graph::evaluate`] reads, in its order.
 pub fn evaluation_inputs(weights: &[Array], batch: &Batch, frozen: &Frozen) -> Vec<Array> {
-    weights.iter().chain([&batch.tokens, &batch.counted]).chain(frozen.arrays()).cloned().collect()
+    weights.iter().chain([&batch.tokens, &batch.counted, &batch.positions]).chain(frozen.arrays()).cloned().collect()
 }
 
 impl Graph {
@@ -82,14 +89,14 @@ impl Graph {
         let (state, rest) = inputs.split_at(3 * count);
         let state = State::from_arrays(state);
         let scalars = &rest[0];
-        let batch = Batch { tokens: rest[1].clone(), counted: rest[2].clone() };
-        let frozen = Frozen::from_arrays(&rest[3..]);
+        let batch = Batch { tokens: rest[1].clone(), counted: rest[2].clone(), positions: rest[3].clone() };
+        let frozen = Frozen::from_arrays(&rest[4..]);
 
         let embedded = frozen.embedding.take_axis(&batch.tokens, 0)?;
         let hidden = self.target_hidden(&embedded, &frozen)?;
         let targets = loss::targets(&flat(&hidden)?, frozen.heads(), self.hard_weight)?;
         let mut arguments = state.weights.clone();
-        arguments.extend([embedded, hidden, targets.weights, batch.counted]);
+        arguments.extend([embedded, hidden, targets.weights, batch.counted, batch.positions]);
         arguments.extend([frozen.head, frozen.draft_head, frozen.draft_ids]);
         let places: Vec<i32> = (0..count as i32).collect();
         let loss = |arguments: &[Array]| self.loss(arguments).map(|loss| vec![loss]);
@@ -105,7 +112,7 @@ impl Graph {
     pub fn evaluate(&self, inputs: &[Array], passes: usize) -> Result<Vec<Array>> {
         let count = self.drafter.tensors.len();
         let (weights, rest) = inputs.split_at(count);
-        let frozen = Frozen::from_arrays(&rest[2..]);
+        let frozen = Frozen::from_arrays(&rest[3..]);
         let embedded = frozen.embedding.take_axis(&rest[0], 0)?;
         let hidden = self.target_hidden(&embedded, &frozen)?;
         let targets = loss::targets(&flat(&hidden)?, frozen.heads(), self.hard_weight)?;
@@ -117,7 +124,7 @@ impl Graph {
             hits.push(hit.reshape(rest[0].shape())?);
         }
         let first = loss::logits(&flat(&drafted[0])?, frozen.heads())?;
-        let loss = loss::cross_entropy(&first, &targets.weights, &rest[1].reshape(&[-1])?)?;
+        let loss = loss::cross_entropy(&first, &targets.weights, &rest[1].reshape(&[-1])?, &rest[2])?;
         Ok(vec![loss, stack(&hits, 0)?])
     }
 
@@ -139,7 +146,7 @@ impl Graph {
     /// that counts.
     fn loss(&self, arguments: &[Array]) -> Result<Array> {
         let (weights, rest) = arguments.split_at(self.drafter.tensors.len());
-        let [embedded, hidden, targets, counted, all, draft, draft_ids] = rest else {
+        let [embedded, hidden, targets, counted, positions, all, draft, draft_ids] = rest else {
             unreachable!("as `step` has them")
         };
         let passes = self.hidden(weights, embedded, hidden, self.rollout.unwrap_or(1))?;
@@ -147,7 +154,7 @@ impl Graph {
         for (pass, hidden) in passes.iter().enumerate() {
             let logits = loss::logits(&flat(hidden)?, HeadRows { all, draft, draft_ids })?;
             let counted = counted.multiply(rollout::shifted(counted, 1, pass as i32)?)?;
-            sum = sum.add(loss::cross_entropy(&logits, targets, &counted.reshape(&[-1])?)?)?;
+            sum = sum.add(loss::cross_entropy(&logits, targets, &counted.reshape(&[-1])?, positions)?)?;
         }
         sum.divide(Array::from_f32(passes.len() as f32))
     }

@@ -57,11 +57,11 @@ pub fn logits(hidden: &Array, heads: HeadRows) -> Result<Array> {
     hidden.as_dtype(Dtype::Float32)?.matmul(heads.draft.t())
 }
 
-/// The mean cross-entropy, in nats, over the positions that count: `counted`, `[rows]` float32 of 0 and 1.
-pub fn cross_entropy(logits: &Array, weights: &Array, counted: &Array) -> Result<Array> {
+/// The sum of the cross-entropies, in nats, of the positions that count (`counted`, `[rows]` float32 of 0 and 1), over
+/// `positions`, a scalar.
+pub fn cross_entropy(logits: &Array, weights: &Array, counted: &Array, positions: &Array) -> Result<Array> {
     let mass = weights.sum_axis(-1, false)?;
     let rows =
         mass.multiply(logsumexp_axis(logits, -1, false)?)?.subtract(weights.multiply(logits)?.sum_axis(-1, false)?)?;
-    let positions = mlx_rs::ops::maximum(counted.sum(false)?, Array::from_f32(1.0))?;
     rows.multiply(counted)?.sum(false)?.divide(positions)
 }

@@ -21,9 +21,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Widths of batches are multiples of this, so that few shapes are compiled.
-const WIDTH_STEP: usize = 64;
+const WIDTH_STEP: usize = 128;
 /// Of a launch's steps, those whose time decides how many fit into the minutes given: the ones before warm up.
-const TIMED_STEPS: std::ops::Range<u64> = 5..20;
+const TIMED_STEPS: std::ops::Range<u64> = 20..60;
 
 /// A training run.
 pub struct Job<'a> {
@@ -52,6 +52,8 @@ pub struct Summary {
     /// Tokens read, padding left out.
     pub tokens: u64,
     pub seconds: f64,
+    /// The most memory that arrays took at a time in this launch.
+    pub peak_memory_bytes: u64,
     /// Bytes of the drafter's files.
     pub bytes: Option<u64>,
     /// Of the weights as exported, on what was held out.
@@ -76,6 +78,8 @@ struct Training<'a> {
     frozen: Frozen,
     held_out: Vec<Sequence>,
     order: Order,
+    /// [`Order::mean_positions`]
+    positions: Array,
     step: Function,
     evaluate: Function,
     state: State,
@@ -141,9 +145,10 @@ impl<'a> Training<'a> {
         } else {
             (Box::new(step), Box::new(evaluate))
         };
-        let order = Order::new(train, settings.seed);
+        let order = Order::new(train, settings.batch, settings.seed);
+        let positions = Array::from_f32(order.mean_positions() as f32);
         let losses = Vec::new();
-        Ok(Training { job, graph, frozen, held_out, order, step, evaluate, state, progress, rows, losses })
+        Ok(Training { job, graph, frozen, held_out, order, positions, step, evaluate, state, progress, rows, losses })
     }
 
     fn run(&mut self, screen: &mut dyn measure::Progress) -> Result<()> {
@@ -189,9 +194,12 @@ impl<'a> Training<'a> {
     fn one_step(&mut self) -> Result<()> {
         let settings = &self.job.settings;
         let step = self.progress.step;
-        let sequences = self.order.batch(step, settings.batch);
+        let sequences = self.order.batch(step);
         let longest = sequences.iter().map(|sequence| sequence.length).max().unwrap_or_default();
-        let batch = batch(self.job.corpus, &sequences, longest.next_multiple_of(WIDTH_STEP));
+        let read: usize = sequences.iter().map(|sequence| sequence.length).sum();
+        let mut batch = batch(self.job.corpus, sequences, longest.next_multiple_of(WIDTH_STEP));
+        // The same for all batches, so that a position counts alike whichever batch it is in.
+        batch.positions = self.positions.clone();
         let scalars = settings.adamw.scalars(self.schedule().learning_rate(step + 1), step + 1);
         let inputs = graph::step_inputs(&self.state, &Array::from_slice(&scalars, &[3]), &batch, &self.frozen);
         let outputs = (self.step)(&inputs)?;
@@ -204,7 +212,7 @@ impl<'a> Training<'a> {
         }
         self.losses.push(outputs[0].clone());
         self.progress.step += 1;
-        self.progress.tokens += sequences.iter().map(|sequence| sequence.length as u64).sum::<u64>();
+        self.progress.tokens += read as u64;
         Ok(())
     }
 
@@ -264,7 +272,7 @@ impl<'a> Training<'a> {
             tau_4: evaluation.acceptance.map(|shares| shares.tau),
         };
         (self.progress.loss_sum, self.progress.loss_count) = (0.0, 0);
-        screen.note(&describe(&row));
+        screen.note(&describe(&row, self.rows.last()));
         self.rows.push(row);
         write_rows(&self.job.folder.join(TrainingRow::FILE), &self.rows)
     }
@@ -300,7 +308,9 @@ impl<'a> Training<'a> {
 
     fn finish(mut self) -> Result<Summary> {
         let Progress { step, steps, tokens, seconds, .. } = self.progress;
-        let mut summary = Summary { stopped: true, step, steps, tokens, seconds, bytes: None, exported: None };
+        let peak_memory_bytes = mlx_rs::memory::peak_memory()? as u64;
+        let (bytes, exported) = (None, None);
+        let mut summary = Summary { stopped: true, step, steps, tokens, seconds, peak_memory_bytes, bytes, exported };
         if steps != Some(step) {
             return Ok(summary);
         }
@@ -355,12 +365,20 @@ pub fn batch(corpus: &Corpus, sequences: &[Sequence], width: usize) -> Batch {
         counted[first + sequence.loss_from - 1..first + sequence.length - 1].fill(1.0);
     }
     let shape = [sequences.len() as i32, width as i32];
-    Batch { tokens: Array::from_slice(&tokens, &shape), counted: Array::from_slice(&counted, &shape) }
+    Batch {
+        tokens: Array::from_slice(&tokens, &shape),
+        counted: Array::from_slice(&counted, &shape),
+        positions: Array::from_f32(counted.iter().sum()),
+    }
 }
 
-fn describe(row: &TrainingRow) -> String {
+/// A row for people, with the tokens a second since the row `before`.
+fn describe(row: &TrainingRow, before: Option<&TrainingRow>) -> String {
     let tau = row.tau_4.map_or(String::from("no round"), |tau| format!("τ(4) {tau:.3}"));
     let loss = row.loss.map_or(String::new(), |loss| format!("loss {loss:.4}, "));
-    let speed = row.tokens as f64 / row.seconds.max(1e-9);
-    format!("step {}: {loss}held out {:.4}, {tau}, {speed:.0} tokens/s", row.step, row.held_out_loss)
+    let speed = before.map_or(String::new(), |before| {
+        let speed = (row.tokens - before.tokens) as f64 / (row.seconds - before.seconds).max(1e-9);
+        format!(", {speed:.0} tokens/s")
+    });
+    format!("step {}: {loss}held out {:.4}, {tau}{speed}", row.step, row.held_out_loss)
 }
