@@ -4,7 +4,7 @@ use super::decoder::Tensor;
 use crate::model::matrix::Matrix;
 use crate::results::write_atomically;
 use crate::scenario::Quantization;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use mlx_rs::{Array, Dtype};
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -36,20 +36,14 @@ pub struct Stored {
     pub as_read: Vec<Array>,
 }
 
-/// Prepares float32 `weights`. Scales and biases of quantised matrices are float16: their rounding is below a tenth of a
+/// Prepares float32 `weights`. A matrix whose rows are no whole groups stays as it is. Scales and biases of quantised matrices are float16: their rounding is below a tenth of a
 /// step of 8 bits, and float32 would take 6 % more room.
 pub fn stored(tensors: &[Tensor], weights: &[Array], quantization: Option<Quantization>) -> Result<Stored> {
     let mut all = Stored { arrays: Vec::new(), quantization, as_read: Vec::new() };
     for (Tensor { name, .. }, weight) in tensors.iter().zip(weights) {
         let matrix = match quantization {
             Some(Quantization { bits, group_size }) if weight.ndim() == 2 => {
-                let matrix = Matrix::Dense(weight.clone()).quantized(bits, group_size)?;
-                ensure!(
-                    matches!(matrix, Matrix::Quantized { .. }),
-                    "{name}: rows of {} are no whole groups of {group_size}; choose another --export-quantize",
-                    weight.dim(-1)
-                );
-                matrix
+                Matrix::Dense(weight.clone()).quantized(bits, group_size)?
             }
             _ => Matrix::Dense(weight.clone()),
         };

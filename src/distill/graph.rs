@@ -117,14 +117,14 @@ impl Graph {
         let hidden = self.target_hidden(&embedded, &frozen)?;
         let targets = loss::targets(&flat(&hidden)?, frozen.heads(), self.hard_weight)?;
         let drafted = self.hidden(weights, &embedded, &hidden, passes)?;
-        let mut hits = Vec::new();
-        for hidden in &drafted {
-            let choice = argmax_axis(loss::logits(&flat(hidden)?, frozen.heads())?, -1, false)?;
-            let hit = frozen.draft_ids.take(choice)?.eq(&targets.tokens)?;
-            hits.push(hit.reshape(rest[0].shape())?);
-        }
-        let first = loss::logits(&flat(&drafted[0])?, frozen.heads())?;
-        let loss = loss::cross_entropy(&first, &targets.weights, &rest[1].reshape(&[-1])?, &rest[2])?;
+        let logits = drafted.iter().map(|hidden| loss::logits(&flat(hidden)?, frozen.heads()));
+        let logits = logits.collect::<Result<Vec<_>>>()?;
+        let hit = |logits: &Array| -> Result<Array> {
+            let choice = argmax_axis(logits, -1, false)?;
+            frozen.draft_ids.take(choice)?.eq(&targets.tokens)?.reshape(rest[0].shape())
+        };
+        let hits = logits.iter().map(hit).collect::<Result<Vec<_>>>()?;
+        let loss = loss::cross_entropy(&logits[0], &targets.weights, &rest[1].reshape(&[-1])?, &rest[2])?;
         Ok(vec![loss, stack(&hits, 0)?])
     }
 
