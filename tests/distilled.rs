@@ -211,7 +211,7 @@ fn speculation_changes_no_token_and_the_trace_replays_it() {
 #[test]
 fn at_a_temperature_committed_tokens_have_the_targets_distribution() {
     const RUNS: u64 = 4000;
-    const BINS: usize = 11;
+    const BINS: usize = 4;
     let place = workplace(&some_ids());
     let target = target(&place);
     let model = &target.transformer;
@@ -395,12 +395,7 @@ fn bad_folders_are_refused_in_one_line() {
         ("model", json!({}), 2, "config.json: model: 'model_type'"),
         ("model", model("hidden_size", json!(128)), 2, "model.hidden_size: is 128, the target's is 64"),
         ("model", model("vocab_size", json!(300)), 2, "model.vocab_size: is 300, the target's is 256"),
-        (
-            "model",
-            model("num_hidden_layers", json!(2)),
-            1,
-            "tensor 'model.layers.1.self_attn.q_proj.weight' is missing",
-        ),
+        ("model", model("num_hidden_layers", json!(2)), 1, "tensor 'model.layers.1.input_layernorm.weight' is missing"),
         ("model", model("num_hidden_layers", json!(0)), 2, "'num_hidden_layers' is 0"),
         ("quantization", json!({ "bits": 7 }), 1, ""),
     ] {
