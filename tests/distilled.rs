@@ -15,7 +15,7 @@ use ridgepoint::model::checkpoint::weights_sha256;
 use ridgepoint::model::language_model::LanguageModel;
 use ridgepoint::model::transformer::{Logits, Transformer};
 use ridgepoint::model::weights::LoadOptions;
-use ridgepoint::roofline::{Draft, Trace, replay};
+use ridgepoint::roofline::{Draft, Trace, WeightFormat, replay};
 use ridgepoint::scenario::DraftSpec;
 use serde_json::{Value, json};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
@@ -183,9 +183,18 @@ fn probabilities_are_those_of_the_head_and_zero_elsewhere() {
 #[test]
 fn speculation_changes_no_token_and_the_trace_replays_it() {
     let place = workplace(&some_ids());
-    let target = target(&place);
+    place.write("bytes.toml", "kind = \"distilled\"\npath = \"own\"\nquantize = \"8:64\"\n");
+    for file in ["own.toml", "bytes.toml"] {
+        speculation_is_lossless_and_replayed(&place, file);
+    }
+}
+
+fn speculation_is_lossless_and_replayed(place: &Workplace, file: &str) {
+    let target = target(place);
     let model = &target.transformer;
-    let mut drafter = drafter(&place, &target, "own.toml");
+    let mut drafter = drafter(place, &target, file);
+    let bytes = matches!(drafter.shape().unwrap().weights, WeightFormat::Affine { bits: 8, group_size: 64, .. });
+    assert_eq!(bytes, file == "bytes.toml");
     let mut accepted = 0;
     for prompt in [[5, 17, 3, 40], [200, 9, 9, 1], [77, 78, 79, 80]] {
         let request = |max_tokens| Request { prompt: &prompt, max_tokens, sampling: GREEDY, seed: 0, end_ids: &[] };

@@ -8,7 +8,7 @@ use crate::model::checkpoint::weights_sha256;
 use crate::model::transformer::Transformer;
 use crate::model::weights::{self, LoadOptions};
 use crate::model::{config, config_of};
-use crate::scenario::{DistilledDraft, Dtype, find};
+use crate::scenario::{DistilledDraft, Quantization, find};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -90,11 +90,11 @@ impl Folder {
         ))
     }
 
-    /// The model, with its matrices in `dtype`, or in the type of the target's activations.
-    pub fn load(&self, target: &Transformer, dtype: Option<Dtype>) -> Result<Transformer> {
+    /// The model as the draft file wants it: its matrices in `dtype` or in the type of the target's activations, or quantised.
+    pub fn load(&self, target: &Transformer, draft: &DistilledDraft) -> Result<Transformer> {
         let source = self.path.join("config.json").display().to_string();
         let config = self.model_config(&source, target)?;
-        let dtype = dtype.map_or(target.dtype(), Into::into);
+        let dtype = draft.dtype.map_or(target.dtype(), Into::into);
         let (_, mut weights) = weights::load(&self.path, &LoadOptions { dtype: Some(dtype), quantize: None })?;
         weights.check_memory()?;
         let ids = weights.take_ids(DRAFT_IDS, self.config.head_vocabulary)?;
@@ -104,7 +104,10 @@ impl Folder {
         let conditioned = self.config.feature_conditioned;
         let model = Transformer::take_drafter(target, config, &ids, conditioned, dtype, &mut weights)?;
         weights.finish()?;
-        Ok(model)
+        match draft.quantize {
+            Some(Quantization { bits, group_size }) => model.products_quantized(bits, group_size),
+            None => Ok(model),
+        }
     }
 
     fn model_config(&self, source: &str, target: &Transformer) -> Result<config::Config> {

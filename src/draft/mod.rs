@@ -38,7 +38,7 @@ pub fn build(
             if !draft.force {
                 folder.check_target(file, &target.checkpoint.path)?;
             }
-            return Prototype::Model(Box::new(folder.load(&target.transformer, draft.dtype)?)).drafter();
+            return Prototype::Model(Box::new(folder.load(&target.transformer, draft)?)).drafter();
         }
         _ => return Prototype::derived(file, spec, &target.transformer)?.drafter(),
     };
@@ -80,7 +80,7 @@ impl Prototype {
                 Ok(Prototype::Model(Box::new(model.transformer)))
             }
             DraftSpec::Distilled(draft) => {
-                let model = distilled::Folder::open(file, draft)?.load(target, draft.dtype)?;
+                let model = distilled::Folder::open(file, draft)?.load(target, draft)?;
                 Ok(Prototype::Model(Box::new(model)))
             }
             _ => Prototype::derived(file, spec, target),

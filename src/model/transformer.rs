@@ -436,15 +436,26 @@ impl Transformer {
     pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
         let mut model = self.clone();
         model.embed_tokens = model.embed_tokens.quantized(bits, group_size)?;
-        model.lm_head = if model.config.tie_word_embeddings {
-            model.embed_tokens.as_head()
+        if model.config.tie_word_embeddings {
+            model.lm_head = model.embed_tokens.as_head();
+            model.layers_quantized(bits, group_size)
         } else {
-            model.lm_head.quantized(bits, group_size)?
-        };
-        for linear in model.layers.iter_mut().flat_map(Block::linears) {
+            model.products_quantized(bits, group_size)
+        }
+    }
+
+    /// The same model with everything quantised that it multiplies by; the embedding, of which a token reads a row, is shared.
+    pub fn products_quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
+        let mut model = self.clone();
+        model.lm_head = model.lm_head.quantized(bits, group_size)?;
+        model.layers_quantized(bits, group_size)
+    }
+
+    fn layers_quantized(mut self, bits: i32, group_size: i32) -> Result<Self> {
+        for linear in self.fc.iter_mut().chain(self.layers.iter_mut().flat_map(Block::linears)) {
             *linear = linear.quantized(bits, group_size)?;
         }
-        Ok(model)
+        Ok(self)
     }
 }
 

@@ -110,7 +110,7 @@ impl Weight {
     }
 
     pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Weight> {
-        Ok(Weight::Stored(self.stored()?.quantized(bits, group_size)?))
+        Weight::Stored(self.stored()?.quantized(bits, group_size)?).prepared()
     }
 
     /// One matrix with the rows of all, or none where they are not stored alike.

@@ -60,6 +60,9 @@ pub struct DistilledDraft {
     /// The type its weights are held in; that of the target's activations if not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dtype: Option<Dtype>,
+    /// Quantises what it multiplies by on load: `"bits"` or `"bits:group"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<Quantization>,
     /// Drafts for a target with other weights than those it was trained for, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub force: bool,
@@ -191,7 +194,7 @@ mod tests {
         let spec = parse("kind = \"layer-skip\"\ndescription = \"two layers\"\nlayers = 2").unwrap();
         assert_eq!(spec, DraftSpec::LayerSkip(LayerSkip { layers: 2 }));
         let spec = parse("kind = \"distilled\"\npath = \"drafts/a\"\nforce = true").unwrap();
-        let distilled = DistilledDraft { path: "drafts/a".into(), dtype: None, force: true };
+        let distilled = DistilledDraft { path: "drafts/a".into(), dtype: None, quantize: None, force: true };
         assert_eq!(spec, DraftSpec::Distilled(distilled));
         let spec = parse("kind = \"quantized-self\"\nbits = 4").unwrap();
         assert_eq!(spec, DraftSpec::QuantizedSelf(QuantizedSelf { bits: 4, group_size: 64 }));
