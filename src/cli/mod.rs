@@ -18,12 +18,14 @@ mod cost;
 mod cost_report;
 #[cfg(feature = "mlx")]
 mod doctor;
+mod explain;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
 mod output;
 mod plan;
+mod report;
 mod screen;
 mod simulate;
 mod sweep;
@@ -70,6 +72,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
+    Explain(explain::Args),
+    Report(report::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
     #[cfg(feature = "mlx")]
@@ -96,6 +100,8 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
