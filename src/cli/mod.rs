@@ -143,7 +143,7 @@ mod tests {
     fn a_wrong_command_line_is_one_line() {
         for (arguments, expected) in [
             (&["analize"][..], "unrecognized subcommand 'analize'; a similar subcommand exists: 'analyze'"),
-            (&["analyze"], "the following required arguments were not provided: <DIR|FILE.csv>..."),
+            (&["analyze"], "the following required arguments were not provided: <DIR|FILE>..."),
             (&["analyze", "x", "--margin", "y"], "invalid value 'y' for '--margin <SHARE>': invalid float literal"),
         ] {
             assert_eq!(message(arguments), format!("{expected}; --help lists what there is"));

@@ -31,15 +31,9 @@ pub fn decisions(page: &mut Page, material: &Material) {
         return;
     }
     page.section("Decision");
-    for folder in &material.tunes {
-        for regime in &folder.derived.choices {
-            let text = format!("{}: {}", folder.name, sentence(&regime.choice, regime.why));
-            page.add(Block::Headline(text));
-        }
-    }
+    page.beside(material.tunes.iter().map(headlines).collect());
     page.document.blocks.extend(table(decision_table(&material.map.regimes)));
-    let columns: Vec<Vec<Block>> = material.tunes.iter().map(lengths).collect();
-    page.beside(columns);
+    page.beside(material.tunes.iter().map(lengths).collect());
     if !material.tunes.is_empty() {
         page.add(Block::Text(
             "* marks the recommendation, + lengths that cannot be told from the fastest. Intervals are per length; the bound on \
@@ -48,6 +42,12 @@ pub fn decisions(page: &mut Page, material: &Material) {
                 .to_string(),
         ));
     }
+}
+
+fn headlines(folder: &Folder<Derived>) -> Vec<Block> {
+    let headline =
+        |regime: &RegimeChoice| Block::Headline(format!("{}: {}", folder.name, sentence(&regime.choice, regime.why)));
+    folder.derived.choices.iter().map(headline).collect()
 }
 
 /// One line a regime, with the numbers rounded by their uncertainty.
