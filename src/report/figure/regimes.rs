@@ -41,7 +41,7 @@ fn length(row: &RegimeRow) -> String {
     row.draft_length.map_or("?".to_string(), |length| length.to_string())
 }
 
-fn of_regime<'a>(rows: &'a [RegimeRow], place: usize) -> impl Iterator<Item = (usize, &'a RegimeRow)> {
+fn of_regime(rows: &[RegimeRow], place: usize) -> impl Iterator<Item = (usize, &RegimeRow)> {
     let is = move |row: &RegimeRow| REGIMES.iter().position(|name| *name == row.regime).unwrap_or(3) == place;
     rows.iter().enumerate().filter(move |(_, row)| is(row))
 }
@@ -130,19 +130,21 @@ pub fn regime_figure(name: &str, rows: &[RegimeRow], width: Width) -> Option<Fig
     Some(Figure::new(name.to_string(), caption, data(&rows), width, scene))
 }
 
-/// What tells the regimes apart, and the length that the speed-up is of.
+/// What tells the regimes apart, the drafter in any case, and the length that the speed-up is of.
 fn labels(rows: &[RegimeRow]) -> Vec<String> {
-    let differs = |value: fn(&RegimeRow) -> String| rows.iter().any(|row| value(row) != value(&rows[0]));
-    let parts: [(bool, fn(&RegimeRow) -> String); 6] = [
-        (differs(|row| row.machine.clone()), |row| row.machine.clone()),
-        (differs(|row| row.target.clone()), |row| row.target.clone()),
-        (differs(|row| row.precision.clone()), |row| row.precision.clone()),
-        (differs(|row| row.context.to_string()), |row| format!("context {}", row.context)),
-        (differs(|row| row.batch.to_string()), |row| format!("batch {}", row.batch)),
-        (true, |row| row.drafter.clone()),
+    type Part = fn(&RegimeRow) -> String;
+    let parts: [Part; 6] = [
+        |row| row.machine.clone(),
+        |row| row.target.clone(),
+        |row| row.precision.clone(),
+        |row| format!("context {}", row.context),
+        |row| format!("batch {}", row.batch),
+        |row| row.drafter.clone(),
     ];
+    let telling = |(place, part): &(usize, Part)| *place == 5 || rows.iter().any(|row| part(row) != part(&rows[0]));
+    let parts: Vec<(usize, Part)> = parts.into_iter().enumerate().filter(telling).collect();
     let of = |row: &RegimeRow| {
-        let named: Vec<String> = parts.iter().filter(|(differs, _)| *differs).map(|(_, value)| value(row)).collect();
+        let named: Vec<String> = parts.iter().map(|(_, part)| part(row)).collect();
         let length = row.speedup_of.map_or(String::new(), |length| format!(", γ={length}"));
         format!("{}{length}", named.join(" "))
     };
