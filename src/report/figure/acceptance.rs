@@ -1,7 +1,7 @@
 //! Acceptance by place in the draft and category of prompts.
 
 use super::data::{Data, field};
-use super::style::{Drawing, line, points, series};
+use super::style::{Drawing, axes_height, line, points, series};
 use super::{Figure, Width};
 use crate::results::AcceptanceRow;
 use kuva::render::plots::Plot;
@@ -29,7 +29,7 @@ pub fn acceptance_figure(name: &str, rows: &[&AcceptanceRow], width: Width) -> O
         return None;
     }
     let furthest = rows.iter().filter(|row| row.reached >= REACHED).map(|row| row.draft_position).max().unwrap_or(1);
-    let scene = drawing.scene(width, 0.62, "place in the draft", "acceptance α", |layout| {
+    let scene = drawing.scene(width, axes_height(width), "place in the draft", "acceptance α", |layout| {
         layout
             .with_x_axis_min(0.5)
             .with_x_axis_max(furthest as f64 + 0.5)

@@ -1,7 +1,7 @@
 //! t(b)/t(1): what verifying b tokens costs in single ones, of several machines and models together.
 
 use super::data::{Data, field};
-use super::style::{ACCENT, Drawing, GREY, line, points, series};
+use super::style::{ACCENT, Drawing, GREY, axes_height, line, points, series};
 use super::{Figure, Width};
 use crate::analysis::cost::CurveAnalysis;
 use crate::results::{CostWidthRow, Mode, Role};
@@ -72,7 +72,7 @@ pub fn relative_cost_figure(name: &str, curves: &[&CurveAnalysis], width: Width)
     }
     // Ticks at powers of two, where kernels change.
     let step = (widest as f64 / 8.0).log2().ceil().exp2().max(1.0);
-    let scene = drawing.scene(width, 0.62, "width b, tokens of a forward", "t(b) / t(1)", |layout| {
+    let scene = drawing.scene(width, axes_height(width), "width b, tokens of a forward", "t(b) / t(1)", |layout| {
         layout.with_x_axis_min(0.0).with_x_axis_max(widest as f64).with_x_tick_step(step).with_y_axis_min(0.0)
     });
     let caption =

@@ -1,7 +1,7 @@
 //! The map of regimes: where they lie and which draft length each takes, and the speed-ups with their intervals.
 
 use super::data::{Data, field};
-use super::style::{COLOURS, Drawing, GREY, MARKERS, logarithmic, points};
+use super::style::{COLOURS, Drawing, GREY, MARKERS, axes_height, logarithmic, points};
 use super::{Figure, Width};
 use crate::results::RegimeRow;
 use kuva::render::annotations::ReferenceLine;
@@ -63,15 +63,20 @@ pub fn regime_map_figure(name: &str, rows: &[RegimeRow], width: Width) -> Option
         let drawn = points(found.into_iter().map(|(_, point)| point).collect(), COLOURS[place], MARKERS[place]);
         drawing.points(drawn.with_labels(labels).with_repel_labels(), regime);
     }
-    let scene =
-        drawing.scene(width, 0.62, "bytes of a plain step, ms at the measured bandwidth", "acceptance α", |layout| {
+    let scene = drawing.scene(
+        width,
+        axes_height(width),
+        "bytes of a plain step, ms at the measured bandwidth",
+        "acceptance α",
+        |layout| {
             layout
                 .with_log_x()
                 .with_x_tick_format(TickFormat::Custom(Arc::new(logarithmic)))
                 .with_y_axis_min(0.0)
                 .with_y_axis_max(1.0)
                 .with_y_tick_step(0.2)
-        });
+        },
+    );
     let caption = "The regimes by the time that the bytes of a plain step take and by acceptance; the number is the \
                    recommended draft length, a question mark stands for undecided."
         .to_string();
@@ -112,7 +117,7 @@ pub fn regime_figure(name: &str, rows: &[RegimeRow], width: Width) -> Option<Fig
     }
     let categories: Vec<String> = labels.into_iter().rev().collect();
     // A line each, and room for the axis.
-    let height = (20.0 * count as f64 + 60.0) / width.points;
+    let height = 12.0 * count as f64 + 45.0;
     let most = rows.iter().filter_map(|row| row.speedup_high.or(row.speedup)).fold(1.0, f64::max);
     let scene = drawing.scene(width, height, "speed-up", "", |layout| {
         layout

@@ -1,7 +1,7 @@
 //! The roofline of a machine with the points of every baseline experiment.
 
 use super::data::{Data, field};
-use super::style::{Drawing, GREY, INK, logarithmic, points, series};
+use super::style::{Drawing, GREY, INK, axes_height, logarithmic, points, series};
 use super::{Figure, Width};
 use crate::results::PointRow;
 use crate::roofline::Ceilings;
@@ -79,7 +79,7 @@ pub fn roofline_figure(
         let label = names.get(&experiment).map_or(experiment.to_string(), |name| format!("{experiment} {name}"));
         drawing.points(points(drawn, colour, marker).with_size(3.5).with_marker_opacity(0.8), &label);
     }
-    let scene = drawing.scene(width, 0.7, "FLOP per byte", "GFLOP/s", |layout| {
+    let scene = drawing.scene(width, axes_height(width), "FLOP per byte", "GFLOP/s", |layout| {
         layout
             .with_log_scale()
             .with_tick_format(TickFormat::Custom(Arc::new(logarithmic)))

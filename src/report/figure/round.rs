@@ -1,7 +1,7 @@
 //! What a round's time is made of.
 
 use super::data::{Data, field};
-use super::style::{ACCENT, COLOURS, Drawing, points};
+use super::style::{ACCENT, COLOURS, Drawing, axes_height, points};
 use super::{Figure, Width};
 use crate::analysis::RoundTime;
 use kuva::plot::bar::BarPlot;
@@ -37,7 +37,8 @@ pub fn round_figure(name: &str, drafter: &str, rounds: &[RoundTime], width: Widt
     drawing.add(Plot::Bar(bars));
     parts.iter().for_each(|(label, colour)| drawing.entry(label, colour, LegendShape::Rect, None));
     drawing.points(points(measured, ACCENT, MarkerShape::Diamond), "measured round");
-    let scene = drawing.scene(width, 0.55, "draft length", "ms a round", |layout| layout.with_y_axis_min(0.0));
+    let scene =
+        drawing.scene(width, axes_height(width), "draft length", "ms a round", |layout| layout.with_y_axis_min(0.0));
     let caption = format!(
         "A round with {drafter}: proposal and verification, each timed on its own and evaluated alone, and the round as it was \
          measured in use, where both are one evaluation; γ=0 is a pipelined plain step."

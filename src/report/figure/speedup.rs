@@ -1,7 +1,7 @@
 //! Speed-up by draft length, with intervals, the lengths that may be the best, and the confirmation.
 
 use super::data::{Data, field};
-use super::style::{ACCENT, COLOURS, Drawing, GREY, points};
+use super::style::{ACCENT, COLOURS, Drawing, GREY, axes_height, points};
 use super::{Figure, Width};
 use crate::results::{ArmRow, DecisionRow, PredictionRow};
 use kuva::plot::LineStyle;
@@ -71,7 +71,7 @@ pub fn speedup_figure(
     }
     let lengths = arms.iter().map(|arm| arm.draft_length).chain(predictions.iter().map(|row| row.draft_length));
     let longest = lengths.max().unwrap_or(1) as f64;
-    let scene = drawing.scene(width, 0.62, "draft length γ", "speed-up", |layout| {
+    let scene = drawing.scene(width, axes_height(width), "draft length γ", "speed-up", |layout| {
         layout
             .with_x_axis_min(0.0)
             .with_x_axis_max(longest + 0.5)

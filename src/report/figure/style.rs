@@ -31,12 +31,15 @@ pub const MARKERS: [MarkerShape; 6] = [
 
 /// Layouts are computed at this many units a point, since the library's own distances are made for larger figures.
 const UNITS_PER_POINT: f64 = 2.0;
-/// The highest pair of axes, in points.
-const HIGHEST: f64 = 230.0;
 /// Size of text in units: 7 points.
 const TEXT: u32 = 14;
 /// A letter's width over the size of its font, at most, on the average over a label of DejaVu Sans.
 const LETTER: f64 = 0.62;
+
+/// The height of axes in points that looks well on this width.
+pub fn axes_height(width: Width) -> f64 {
+    (0.62 * width.points).min(230.0)
+}
 
 /// The colour and shape of the series at a place.
 pub fn series(place: usize) -> (&'static str, MarkerShape) {
@@ -77,10 +80,10 @@ impl Drawing {
         }
     }
 
-    /// Lays it out with axes of this width on paper and a share of it as height; the legend comes below.
+    /// Lays it out with axes of this width and height (in points) on paper; the legend comes below.
     pub fn scene(self, width: Width, height: f64, x: &str, y: &str, axes: impl FnOnce(Layout) -> Layout) -> Scene {
         let wide = UNITS_PER_POINT * width.points;
-        let high = UNITS_PER_POINT * (width.points * height).min(HIGHEST);
+        let high = UNITS_PER_POINT * height;
         let longest = self.legend.iter().map(|entry| entry.label.chars().count()).max().unwrap_or(0) as f64;
         let column = 40.0 + LETTER * f64::from(TEXT) * longest;
         let columns = (((wide - 80.0) / column).floor() as usize).clamp(1, self.legend.len().max(1));
@@ -173,7 +176,7 @@ mod tests {
             drawing.points(points(vec![(1.0, 2.0)], COLOURS[0], MARKERS[0]), &label);
         }
         let width = Width { points: 234.0 };
-        let scene = drawing.scene(width, 0.6, "x", "y", |layout| layout);
+        let scene = drawing.scene(width, axes_height(width), "x", "y", |layout| layout);
         let labels = scene.elements.iter().filter_map(|element| match element {
             Primitive::Text { x, y, content, .. } if content.starts_with("a series") => Some((*x, *y)),
             _ => None,

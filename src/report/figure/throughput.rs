@@ -1,7 +1,7 @@
 //! Predicted and measured throughput of one drafter by draft length.
 
 use super::data::{Data, field};
-use super::style::{ACCENT, COLOURS, Drawing, GREY, points};
+use super::style::{ACCENT, COLOURS, Drawing, GREY, axes_height, points};
 use super::{Figure, Width};
 use crate::results::{ArmRow, PredictionRow};
 use kuva::plot::LineStyle;
@@ -43,7 +43,7 @@ pub fn throughput_figure(name: &str, predictions: &[&PredictionRow], arms: &[Arm
         drawing.points(points(measured, ACCENT, MarkerShape::Circle), "measured");
     }
     let longest = predictions.iter().map(|row| row.draft_length).max().unwrap_or(1) as f64;
-    let scene = drawing.scene(width, 0.62, "draft length γ", "tokens a second", |layout| {
+    let scene = drawing.scene(width, axes_height(width), "draft length γ", "tokens a second", |layout| {
         layout
             .with_x_axis_min(0.0)
             .with_x_axis_max(longest)
