@@ -3,12 +3,23 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     #[cfg(unix)]
     end_with_the_reader();
+    keep_gpu_graphs();
     match ridgepoint::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ridgepoint: {error:#}");
             ExitCode::from(ridgepoint::error::exit_code(&error))
         }
+    }
+}
+
+/// Room for more than the 400 graphs of kernels that MLX keeps by itself on an NVIDIA GPU: with as many shapes as a sweep or
+/// a growing cache has, it fails there. Whoever sets the variable is obeyed.
+fn keep_gpu_graphs() {
+    const VARIABLE: &str = "MLX_CUDA_GRAPH_CACHE_SIZE";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: before any thread is started.
+        unsafe { std::env::set_var(VARIABLE, "20000") };
     }
 }
 
