@@ -7,9 +7,11 @@ use super::{Request, Round, Run, prefill};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
+use crate::roofline::Padding;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::transforms::eval;
 use std::time::Instant;
 
@@ -21,9 +23,23 @@ pub fn decode(
     request: &Request,
     observe: &mut dyn FnMut(Round),
 ) -> Result<Run> {
+    decode_padded(model, drafter, draft_length, &Padding::default(), request, observe)
+}
+
+/// The same with verifications at the widths that `padding` says. What the further tokens give is not looked at, and the
+/// cache forgets them with the rejected ones.
+pub fn decode_padded(
+    model: &Transformer,
+    drafter: &mut dyn Drafter,
+    draft_length: usize,
+    padding: &Padding,
+    request: &Request,
+    observe: &mut dyn FnMut(Round),
+) -> Result<Run> {
     let started = Instant::now();
     // The last round may start one token before the end and still drafts and verifies at full length.
-    let room = (request.prompt.len() + request.max_tokens + draft_length) as i32;
+    let padded = padding.most(draft_length + 1);
+    let room = (request.prompt.len() + request.max_tokens + draft_length + padded) as i32;
     let mut cache = model.new_cache();
     cache.reserve(room);
     prefill(model, &mut cache, request.prompt)?;
@@ -38,7 +54,7 @@ pub fn decode(
     while !ended && run.tokens.len() < request.max_tokens {
         let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
         let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
-        let mut tokens = verify(model, &mut cache, &committed, proposal, &request.sampling, &mut keys)?;
+        let mut tokens = verify(model, &mut cache, &committed, proposal, padding, &request.sampling, &mut keys)?;
         let accepted = tokens.len() - 1;
         run.rounds += 1;
         run.drafted += drafted;
@@ -67,6 +83,7 @@ fn verify(
     cache: &mut KvCache,
     committed: &[u32],
     proposal: Option<Proposal>,
+    padding: &Padding,
     sampling: &Sampling,
     keys: &mut KeyStream,
 ) -> Result<Vec<u32>> {
@@ -75,9 +92,16 @@ fn verify(
         Some(proposal) => (proposal.tokens, proposal.probabilities),
         None => (Array::from_slice::<u32>(&[], &[0]), None),
     };
-    let input = concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
-    let width = input.dim(1);
-    let logits = model.forward(&input, cache, Logits::All)?.reshape(&[width, -1])?;
+    let width = drafts.dim(0) + 1;
+    let further = padding.width(width as usize) as i32 - width;
+    let logits = if further > 0 {
+        let pads = Array::from_slice(&vec![committed[committed.len() - 1]; further as usize], &[further]);
+        let input = concatenate(&[&last, &drafts, &pads], 0)?.reshape(&[1, -1])?;
+        model.forward(&input, cache, Logits::All)?.try_index((.., ..width, ..))?
+    } else {
+        model.forward(&concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?, cache, Logits::All)?
+    };
+    let logits = logits.reshape(&[width, -1])?;
     let Accepted { count, tokens } = if sampling.is_greedy() {
         accept::greedy(&drafts, &logits)?
     } else {

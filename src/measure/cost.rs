@@ -92,6 +92,7 @@ fn read(tokens: &Array) -> Result<()> {
 /// with `text`, and is where it was afterwards.
 pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<f64> {
     let mut keys = KeyStream::new(0);
+    let drafter = drafter.timed_part();
     let started = Instant::now();
     if let Some(proposal) = drafter.propose(text, draft_length, &Sampling::GREEDY, &mut keys)? {
         eval([&proposal.tokens])?;

@@ -8,11 +8,11 @@
 use anyhow::{Result, ensure};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::argmax_axis;
-use mlx_rs::ops::logsumexp_axis;
 use mlx_rs::transforms::eval;
 
 use super::trace::Match;
 use crate::decode::prefill;
+use crate::draft::model::look;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 
@@ -25,6 +25,8 @@ pub struct Drafts {
     pub tokens: Vec<u32>,
     /// The drafter's own probability of each of them, at temperature 1.
     pub confidences: Vec<f32>,
+    /// The entropies of the distributions that they are of, in nats.
+    pub entropies: Vec<f32>,
 }
 
 /// How far `draft_length` drafts match `text` at each of `positions` positions from `first` on (`first` is at least 1:
@@ -88,15 +90,17 @@ fn branch(drafter: &Transformer, cache: &mut KvCache, rows: &[u32], draft_length
         steps.push(choice);
     }
     cache.truncate(first_draft - 1 + rows.len() as i32);
-    eval(cache.arrays().chain(steps.iter().flat_map(|step| [&step.tokens, &step.confidences])))?;
-    let (mut tokens, mut confidences) = (Vec::new(), Vec::new());
+    eval(cache.arrays().chain(steps.iter().flat_map(|step| [&step.tokens, &step.confidences, &step.entropies])))?;
+    let (mut tokens, mut confidences, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
     for step in &steps {
         tokens.push(step.tokens.try_as_slice::<u32>()?);
         confidences.push(step.confidences.try_as_slice::<f32>()?);
+        entropies.push(step.entropies.try_as_slice::<f32>()?);
     }
     let row = |n: usize| Drafts {
         tokens: tokens.iter().map(|step| step[n]).collect(),
         confidences: confidences.iter().map(|step| step[n]).collect(),
+        entropies: entropies.iter().map(|step| step[n]).collect(),
     };
     Ok((0..rows.len()).map(row).collect())
 }
@@ -124,6 +128,8 @@ struct Choice {
     tokens: Array,
     /// `[rows]` float32
     confidences: Array,
+    /// `[rows]` float32
+    entropies: Array,
 }
 
 impl Choice {
@@ -131,8 +137,7 @@ impl Choice {
     fn of(logits: &Array) -> Result<Self> {
         let logits = logits.squeeze_axes(&[0])?;
         let tokens = argmax_axis(&logits, -1, false)?;
-        let logits = logits.as_type::<f32>()?;
-        let confidences = logits.max_axis(-1, false)?.subtract(logsumexp_axis(&logits, -1, false)?)?.exp()?;
-        Ok(Self { tokens, confidences })
+        let (confidences, entropies) = look(&logits)?;
+        Ok(Self { tokens, confidences, entropies })
     }
 }

@@ -208,7 +208,7 @@ impl Scenario {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
     field: &'static str,
     value: T,
     low: T,
