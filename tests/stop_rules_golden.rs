@@ -109,7 +109,8 @@ fn calibrations_agree_with_isotonic_regression() {
         let bins = calibration.bins(Source::Model, 0);
         let found: Vec<_> = bins.iter().map(|bin| (bin.from, bin.reached, bin.accepted)).collect();
         assert_eq!(found, case.steps);
-        pooled += usize::from(bins.iter().any(|bin| bin.reached as usize >= 2 * case.tokens.len().div_ceil(12).max(20)));
+        pooled +=
+            usize::from(bins.iter().any(|bin| bin.reached as usize >= 2 * case.tokens.len().div_ceil(12).max(20)));
     }
     assert!(pooled > 0, "nothing was pooled");
 }

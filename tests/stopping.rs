@@ -80,7 +80,10 @@ fn rules(trace: &TokenTrace) -> Vec<(&'static str, Option<StopRule>)> {
         ("p-min 0.6", Some(StopRule::PMin { threshold: 0.6 })),
         ("entropy", Some(StopRule::Entropy { weight: 0.1, threshold: 0.5 })),
         ("average", Some(StopRule::AcceptanceAverage { memory: 3.0 })),
-        ("cost-aware", Some(StopRule::CostAware(Arc::new(fit_rule(std::slice::from_ref(trace), LONGEST, &costs()).unwrap())))),
+        (
+            "cost-aware",
+            Some(StopRule::CostAware(Arc::new(fit_rule(std::slice::from_ref(trace), LONGEST, &costs()).unwrap()))),
+        ),
     ]
 }
 
@@ -111,7 +114,8 @@ fn every_rule_does_in_a_run_what_its_replay_says() {
                 for draft_length in [1, 3, LONGEST] {
                     let case = format!("{name}, {kind}, {rule_name}, γ={draft_length}");
                     drafter.stop_by(rule.clone());
-                    let (tokens, mut rounds, counts) = run(&target, drafter.as_mut(), draft_length, &Padding::default());
+                    let (tokens, mut rounds, counts) =
+                        run(&target, drafter.as_mut(), draft_length, &Padding::default());
                     assert_eq!(tokens, text[..TOKENS], "{case}");
                     let replayed = rounds_ruled(&trace, draft_length, rule.as_ref()).unwrap();
                     let sum = |of: fn(&RuledRound) -> usize| replayed.iter().map(of).sum::<usize>();
@@ -144,7 +148,8 @@ fn a_combined_drafter_drafts_from_both_sources() {
 fn padded_verifications_commit_the_same_tokens() {
     let target = load("llama");
     let text = plain::decode(&target, &request(TOKENS), &mut |_| ()).unwrap().tokens;
-    let curve = CostCurve::from_samples([(1, 1.0), (2, 3.0), (3, 3.0), (4, 3.0), (5, 3.5), (6, 4.0), (7, 4.0), (12, 2.0)]);
+    let curve =
+        CostCurve::from_samples([(1, 1.0), (2, 3.0), (3, 3.0), (4, 3.0), (5, 3.5), (6, 4.0), (7, 4.0), (12, 2.0)]);
     let padding = Padding::of(&curve.unwrap(), LONGEST + 1);
     assert_eq!(padding.width(4), 12);
     let mut drafter = model_drafter(&target);

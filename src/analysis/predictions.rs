@@ -61,7 +61,7 @@ impl Timing {
     pub fn costs(&self, drafter: &str) -> Result<Costs> {
         let draft = self.drafts.get(drafter);
         let draft = draft.with_context(|| format!("cost.csv: has no time of drafter '{drafter}'; measure it first"))?;
-        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone() })
+        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone(), pad: false })
     }
 }
 

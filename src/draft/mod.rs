@@ -4,6 +4,7 @@
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
 pub mod combined;
+pub mod distilled;
 pub mod host;
 pub mod lookup;
 pub mod model;
@@ -57,7 +58,17 @@ pub fn build(
         let model = build(&model_file, &model, target, find)?;
         return Ok(Box::new(combined::Combined::new(lookup, model, draft.min_confidence)));
     }
-    let DraftSpec::Model(draft) = spec else { return Prototype::derived(file, spec, &target.transformer)?.drafter() };
+    let draft = match spec {
+        DraftSpec::Model(draft) => draft,
+        DraftSpec::Distilled(draft) => {
+            let folder = distilled::Folder::open(file, draft)?;
+            if !draft.force {
+                folder.check_target(file, &target.checkpoint.path)?;
+            }
+            return Prototype::Model(Box::new(folder.load(&target.transformer, draft.dtype)?)).drafter();
+        }
+        _ => return Prototype::derived(file, spec, &target.transformer)?.drafter(),
+    };
     let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
     let path = find(&draft.path)?;
     let model = LanguageModel::load(&path, &options)?;
@@ -84,8 +95,7 @@ fn build_lookup(file: &Path, spec: &DraftSpec, target: &LanguageModel) -> Result
             Some(HostDrafter::new(Box::new(lookup)))
         }
         DraftSpec::Suffix(draft) => {
-            let locate = |name: &str| scenario::locate(file, name);
-            let corpus = suffix::read_corpus(file, &draft.corpus, &target.tokenizer, &locate)?;
+            let corpus = suffix::read_corpus(file, &draft.corpus, &target.tokenizer)?;
             Some(HostDrafter::new(Box::new(suffix::Suffix::new(draft, &corpus))))
         }
         _ => None,
@@ -94,12 +104,9 @@ fn build_lookup(file: &Path, spec: &DraftSpec, target: &LanguageModel) -> Result
 
 /// Another draft file that one names.
 fn part(file: &Path, field: &str, name: &str) -> Result<(PathBuf, DraftSpec)> {
-    let shown = file.display();
-    let found = scenario::locate(file, name);
-    let found = found.ok_or_else(|| {
-        usage!("{shown}: {field}: '{name}' is neither beside the file nor in a folder above it; check the path")
-    })?;
+    let found = scenario::find(file, field, name)?;
     if StopSpec::read(&found)?.is_some() {
+        let shown = file.display();
         return Err(usage!("{shown}: {field}: '{name}' has a [stop] table of its own; put one into {shown} instead"));
     }
     let spec = DraftSpec::read(&found)?;
@@ -127,14 +134,18 @@ impl Prototype {
                 let model = model.with_context(|| format!("{}: path", file.display()))?;
                 Ok(Prototype::Model(Box::new(model.transformer)))
             }
+            DraftSpec::Distilled(draft) => {
+                let model = distilled::Folder::open(file, draft)?.load(target, draft.dtype)?;
+                Ok(Prototype::Model(Box::new(model)))
+            }
             _ => Prototype::derived(file, spec, target),
         }
     }
 
-    /// What needs no checkpoint of its own.
+    /// What needs no weights of its own.
     fn derived(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
         Ok(match spec {
-            DraftSpec::Model(_) => unreachable!("has a checkpoint of its own"),
+            DraftSpec::Model(_) | DraftSpec::Distilled(_) => unreachable!("has weights of its own"),
             DraftSpec::QuantizedSelf(draft) => {
                 Prototype::Model(Box::new(target.quantized(draft.bits, draft.group_size)?))
             }

@@ -1,4 +1,5 @@
-//! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, or its first layers.
+//! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, its first layers, or layers
+//! trained for it.
 
 use super::{Drafter, Proposal, TokenDrafts};
 use crate::decode::keys::KeyStream;
@@ -80,14 +81,15 @@ impl Drafter for ModelDrafter {
             if !self.goes_on(&logits)? {
                 break;
             }
-            let token = if sampling.is_greedy() {
+            let choice = if sampling.is_greedy() {
                 choose(sampling, &logits, keys)?
             } else {
                 let row = sampling.probabilities(&logits)?;
-                let token = draw(&row, &keys.next_key()?)?;
-                probabilities.push(row);
-                token
+                let choice = draw(&row, &keys.next_key()?)?;
+                probabilities.push(self.model.over_vocabulary(row)?);
+                choice
             };
+            let token = self.model.token_ids(choice)?;
             input = token.reshape(&[1, 1])?;
             tokens.push(token);
         }

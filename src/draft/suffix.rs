@@ -3,10 +3,10 @@
 use super::host::Lookup;
 use super::suffix_tree::{DraftRule, Endings, HostDraft, SuffixTree};
 use crate::model::tokenizer::Tokenizer;
-use crate::scenario::Suffix as SuffixSpec;
+use crate::scenario::{self, Suffix as SuffixSpec};
 use crate::usage;
 use anyhow::Result;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// A tree over the text, and one over the corpus, which all texts share.
@@ -64,32 +64,26 @@ impl Lookup for Suffix {
     }
 }
 
-/// The texts of corpus files as tokens: a `.jsonl` file has one text a line in the field `text`, any other is one text.
-/// `locate` finds a file that the draft file `file` names.
-pub fn read_corpus(
-    file: &Path,
-    names: &[String],
-    tokenizer: &Tokenizer,
-    locate: &dyn Fn(&str) -> Option<PathBuf>,
-) -> Result<Vec<Vec<u32>>> {
+/// The texts of the corpus files that the draft file `file` names, as tokens: a `.jsonl` file has one text a line in the
+/// field `text`, any other is one text.
+pub fn read_corpus(file: &Path, names: &[String], tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
     let shown = file.display();
     let mut texts = Vec::new();
     for (place, name) in names.iter().enumerate() {
         let field = format!("corpus[{place}]");
+        let path = scenario::find(file, &field, name)?;
         let refused = |why: String| usage!("{shown}: {field}: '{name}' {why}");
-        let path = locate(name).ok_or_else(|| refused("is neither beside the file nor in a folder above it".into()))?;
-        let text =
-            std::fs::read_to_string(&path).map_err(|error| refused(format!("cannot be read as text ({error})")))?;
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
-            for (line, json) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-                let text = serde_json::from_str::<serde_json::Value>(json).ok();
-                let text = text.as_ref().and_then(|value| value.get("text")?.as_str());
-                let text =
-                    text.ok_or_else(|| refused(format!("line {}: is no object with a field 'text'", line + 1)))?;
-                texts.push(tokenizer.encode(text, false)?);
-            }
-        } else {
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|error| refused(format!("cannot be read as text ({error})")))?;
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
             texts.push(tokenizer.encode(&text, false)?);
+            continue;
+        }
+        for (line, json) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let value = serde_json::from_str::<serde_json::Value>(json).ok();
+            let text = value.as_ref().and_then(|value| value.get("text")?.as_str());
+            let text = text.ok_or_else(|| refused(format!("line {}: is no object with a field 'text'", line + 1)))?;
+            texts.push(tokenizer.encode(text, false)?);
         }
     }
     Ok(texts)

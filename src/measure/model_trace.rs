@@ -84,7 +84,7 @@ fn branch(drafter: &Transformer, cache: &mut KvCache, rows: &[u32], draft_length
             Some(Choice { tokens, .. }) => {
                 let mask = branch_mask(first_draft as usize, rows.len(), step);
                 let position = first_draft + step as i32 - 1;
-                Choice::of(&drafter.forward_branches(&tokens.reshape(&[1, -1])?, cache, position, &mask)?)?
+                Choice::of(drafter, &drafter.forward_branches(&tokens.reshape(&[1, -1])?, cache, position, &mask)?)?
             }
         };
         steps.push(choice);
@@ -119,7 +119,7 @@ fn branch_mask(first: usize, rows: usize, drafts: usize) -> Array {
 
 /// The first draft after each of `rows`, committed tokens that follow those in `cache`.
 fn read(drafter: &Transformer, cache: &mut KvCache, rows: &[u32]) -> Result<Choice> {
-    Choice::of(&drafter.forward(&Array::from_slice(rows, &[1, rows.len() as i32]), cache, Logits::All)?)
+    Choice::of(drafter, &drafter.forward(&Array::from_slice(rows, &[1, rows.len() as i32]), cache, Logits::All)?)
 }
 
 /// A greedy draft for each row.
@@ -133,10 +133,10 @@ struct Choice {
 }
 
 impl Choice {
-    /// `logits`: `[1, rows, vocab]`.
-    fn of(logits: &Array) -> Result<Self> {
+    /// `logits`: the drafter's, `[1, rows, n]`.
+    fn of(drafter: &Transformer, logits: &Array) -> Result<Self> {
         let logits = logits.squeeze_axes(&[0])?;
-        let tokens = argmax_axis(&logits, -1, false)?;
+        let tokens = drafter.token_ids(argmax_axis(&logits, -1, false)?)?;
         let (confidences, entropies) = look(&logits)?;
         Ok(Self { tokens, confidences, entropies })
     }

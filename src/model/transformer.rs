@@ -12,6 +12,7 @@ use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::Result;
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::{broadcast_to, zeros_dtype};
 use mlx_rs::{Array, Dtype};
 use parts::Part;
 
@@ -220,6 +221,8 @@ pub struct Transformer {
     layers: Vec<Block>,
     norm: RmsNorm,
     lm_head: Linear,
+    /// The token ids that the head's outputs stand for, `[n]` uint32, ascending; none where they are all ids in order.
+    head_ids: Option<Array>,
     dtype: Dtype,
     /// What forwards leave out; see [`parts`].
     without: Option<Part>,
@@ -230,9 +233,7 @@ impl Transformer {
     pub fn take(config: Config, weights: &mut dyn Tensors) -> Result<Self> {
         let rope = Rope::new(&config);
         let mut embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
-        let layers = (0..config.num_layers)
-            .map(|i| Block::take(weights, &format!("model.layers.{i}"), &config, &rope))
-            .collect::<Result<_>>()?;
+        let layers = take_layers(&config, &rope, weights)?;
         let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = if config.tie_word_embeddings {
             embed_tokens = embed_tokens.prepared()?;
@@ -241,14 +242,64 @@ impl Transformer {
             Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?.prepared()?
         };
         let dtype = embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.dtype();
-        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype, without: None };
-        model.norm.cast(dtype)?;
-        model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
+        let head_ids = None;
+        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, head_ids, dtype, without: None };
+        model.cast_norms()?;
         Ok(model)
     }
 
+    /// A drafter for `target`: layers and norm of its own, out of `weights`, between the target's embedding and the
+    /// outputs `ids` of the target's head. `config` has the target's width and vocabulary, and `ids` is ascending.
+    pub fn take_drafter(
+        target: &Transformer,
+        config: Config,
+        ids: &[u32],
+        dtype: Dtype,
+        weights: &mut dyn Tensors,
+    ) -> Result<Self> {
+        let rope = Rope::new(&config);
+        let layers = take_layers(&config, &rope, weights)?;
+        let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
+        let all = ids.len() == config.vocab_size as usize;
+        let head_ids = (!all).then(|| Array::from_slice(ids, &[ids.len() as i32]));
+        let lm_head = match &head_ids {
+            Some(ids) => target.lm_head.outputs(ids, dtype)?,
+            None => target.lm_head.clone(),
+        };
+        let embed_tokens = target.embed_tokens.clone();
+        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, head_ids, dtype, without: None };
+        model.cast_norms()?;
+        Ok(model)
+    }
+
+    /// Norms in the type of the activations.
+    fn cast_norms(&mut self) -> Result<()> {
+        let dtype = self.dtype;
+        self.norm.cast(dtype)?;
+        self.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))
+    }
+
+    /// The token ids of choices among the logits, `[..]` uint32. Lazy.
+    pub fn token_ids(&self, choices: Array) -> Result<Array> {
+        match &self.head_ids {
+            Some(ids) => Ok(ids.take(choices)?),
+            None => Ok(choices),
+        }
+    }
+
+    /// Probabilities `[n, logits]` as probabilities of every token id, `[n, vocab]`: 0 for one that the head cannot
+    /// give. Lazy.
+    pub fn over_vocabulary(&self, probabilities: Array) -> Result<Array> {
+        let Some(ids) = &self.head_ids else { return Ok(probabilities) };
+        let rows = probabilities.dim(0);
+        let nothing = zeros_dtype(&[rows, self.config.vocab_size], probabilities.dtype())?;
+        let places = broadcast_to(ids.reshape(&[1, -1])?, &[rows, ids.dim(0)])?;
+        Ok(nothing.put_along_axis(&places, &probabilities, -1)?)
+    }
+
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
-    /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
+    /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]; a drafter's of the ids that its head
+    /// has (see [`token_ids`](Self::token_ids)). Lazy.
     pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
         let mut h = self.hidden(tokens, cache, cache.len(), None)?;
         if logits == Logits::Last && h.dim(1) > 1 {
@@ -272,7 +323,7 @@ impl Transformer {
     }
 
     fn hidden(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: Option<&Array>) -> Result<Array> {
-        let mut h = self.embed_tokens.forward(tokens)?;
+        let mut h = self.embed_tokens.forward(tokens)?.as_dtype(self.dtype)?;
         #[cfg(target_os = "linux")]
         let rotation = fused::serves(&h).then(|| self.rotation(position, tokens.dim(1)));
         let place = Place {
@@ -315,7 +366,7 @@ impl Transformer {
             heads: config.num_heads as u64,
             kv_heads: config.num_kv_heads as u64,
             head_dim: config.head_dim as u64,
-            vocab: config.vocab_size as u64,
+            vocab: self.head_ids.as_ref().map_or(config.vocab_size, |ids| ids.dim(0)) as u64,
             weights: self.layers[0].mlp.gate_up_proj.format(),
             head: self.lm_head.format(),
             activation_bytes: bytes_of(self.dtype),
@@ -354,6 +405,10 @@ impl Transformer {
         }
         Ok(model)
     }
+}
+
+fn take_layers(config: &Config, rope: &Rope, weights: &mut dyn Tensors) -> Result<Vec<Block>> {
+    (0..config.num_layers).map(|i| Block::take(weights, &format!("model.layers.{i}"), config, rope)).collect()
 }
 
 fn bytes_of(dtype: Dtype) -> u64 {

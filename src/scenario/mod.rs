@@ -14,6 +14,7 @@ mod prompts;
 mod range;
 mod reference_file;
 mod schema;
+pub mod seeds;
 mod simulated;
 mod stop_spec;
 mod sweep;
@@ -21,8 +22,10 @@ mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
 pub use cost_plan::CostPlan;
-pub use draft_file::{CombinedDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf, Suffix};
-pub use load::{Loaded, ModelSource, NamedDraft, load, locate};
+pub use draft_file::{
+    CombinedDraft, DistilledDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf, Suffix,
+};
+pub use load::{Loaded, ModelSource, NamedDraft, find, load};
 pub use machine_file::MachineFile;
 pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
