@@ -1,11 +1,13 @@
 //! Measured arms beside what the replay predicts for the same prompts, and which term is off where they differ.
 
 use super::choice::Choice;
-use super::gather::{Complete, Counts};
+use super::gather::{Arm, Complete, Counts};
+use super::policies::Policy;
 use super::predictions::{Timing, Traced};
 use crate::results::ArmRow;
-use crate::roofline::{Costs, Replay, Trace, replay};
+use crate::roofline::{Costs, Replay, RuledReplay, StopRule, Trace, replay};
 use anyhow::Result;
+use std::collections::BTreeMap;
 
 /// A prediction that is off by more than this is explained in a warning.
 const TOLERANCE: f64 = 0.05;
@@ -21,8 +23,14 @@ pub struct Comparison {
     pub warning: Option<String>,
 }
 
-/// Compares every arm whose prediction is known. None are if a timed prompt was not traced.
-pub fn compare(timing: &Timing, traced: &Traced, complete: &Complete) -> Result<Vec<Comparison>> {
+/// Compares every arm whose prediction is known. None are if a timed prompt was not traced. `policy` replays the drafts of a
+/// drafter whose tokens were traced, with the rules of its arms.
+pub fn compare(
+    timing: &Timing,
+    traced: &Traced,
+    policy: Option<(&Policy, &BTreeMap<Arm, StopRule>)>,
+    complete: &Complete,
+) -> Result<Vec<Comparison>> {
     let traces: Option<Vec<&Trace>> = complete.prompts.iter().map(|prompt| traced.traces.get(prompt)).collect();
     let (Some(traces), Ok(costs)) = (traces, timing.costs(&traced.drafter)) else { return Ok(Vec::new()) };
     let mut comparisons = Vec::new();
@@ -32,10 +40,20 @@ pub fn compare(timing: &Timing, traced: &Traced, complete: &Complete) -> Result<
             continue;
         }
         let mut sum = Replay::default();
-        for trace in &traces {
-            sum.add(&replay(trace, length)?);
+        let mut seconds = None;
+        if let (Some((policy, rules)), true) = (policy, length > 0) {
+            if let Some((ruled, ruled_s)) = policy.replayed(&complete.prompts, arm, rules, &costs)? {
+                let RuledReplay { tokens, rounds, drafted, accepted, cut_off, .. } = ruled;
+                sum = Replay { tokens, rounds, drafted, accepted, cut_off, ..Replay::default() };
+                seconds = Some(ruled_s);
+            }
+        } else {
+            for trace in &traces {
+                sum.add(&replay(trace, length)?);
+            }
+            seconds = costs.replayed_s(&sum, length);
         }
-        let Some(seconds) = costs.replayed_s(&sum, length) else { continue };
+        let Some(seconds) = seconds else { continue };
         let predicted_tok_per_s = sum.tokens as f64 / seconds;
         let Some(measured) = complete.tok_per_s(place) else { continue };
         let error = measured / predicted_tok_per_s - 1.0;
@@ -113,10 +131,8 @@ pub fn arm_rows(choice: &Choice, comparisons: &[Comparison]) -> Vec<ArmRow> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::gather::Arm;
     use super::*;
     use crate::roofline::{CostCurve, Draft};
-    use std::collections::BTreeMap;
 
     /// Three tokens; at γ=2 two rounds of 2 + 12 ms, four drafted, of which three are accepted and one is cut off.
     fn case(seconds: [f64; 2]) -> (Timing, Traced, Complete) {
@@ -128,6 +144,7 @@ mod tests {
             plain_s: 0.009,
             target: curve(&[(1, 0.010), (2, 0.011), (3, 0.012)]),
             drafts: [("self".to_string(), curve(&[(1, 0.001), (2, 0.002)]))].into(),
+            pad: false,
         };
         let drafts = [1, 2, 2].map(|matched| Draft { drafted: 2, matched });
         let traces = BTreeMap::from([("a".to_string(), Trace::new(drafts.to_vec(), 2).unwrap())]);
@@ -150,13 +167,13 @@ mod tests {
 
     fn warnings(seconds: [f64; 2]) -> Vec<Option<String>> {
         let (timing, traced, complete) = case(seconds);
-        compare(&timing, &traced, &complete).unwrap().into_iter().map(|comparison| comparison.warning).collect()
+        compare(&timing, &traced, None, &complete).unwrap().into_iter().map(|comparison| comparison.warning).collect()
     }
 
     #[test]
     fn what_is_as_predicted_needs_no_words() {
         let (timing, traced, complete) = case([0.027, 0.028]);
-        let comparisons = compare(&timing, &traced, &complete).unwrap();
+        let comparisons = compare(&timing, &traced, None, &complete).unwrap();
         assert_eq!(comparisons.iter().map(|comparison| comparison.draft_length).collect::<Vec<_>>(), [0, 2]);
         assert!(comparisons.iter().all(|comparison| comparison.error.abs() < 1e-12 && comparison.warning.is_none()));
         assert!((comparisons[1].predicted_tok_per_s - 3.0 / 0.028).abs() < 1e-9);
@@ -182,7 +199,7 @@ mod tests {
     fn runs_that_did_something_else_than_the_replay_are_reported_first() {
         let (timing, traced, mut complete) = case([0.027, 0.028]);
         complete.counts[1].accepted = 2;
-        let warning = compare(&timing, &traced, &complete).unwrap()[1].warning.clone().unwrap();
+        let warning = compare(&timing, &traced, None, &complete).unwrap()[1].warning.clone().unwrap();
         assert!(warning.contains("[3, 2, 4, 2] in the runs, [3, 2, 4, 3] in the replay"), "{warning}");
     }
 
@@ -190,6 +207,6 @@ mod tests {
     fn untraced_prompts_are_not_compared() {
         let (timing, mut traced, complete) = case([0.027, 0.028]);
         traced.traces.clear();
-        assert_eq!(compare(&timing, &traced, &complete).unwrap(), []);
+        assert_eq!(compare(&timing, &traced, None, &complete).unwrap(), []);
     }
 }

@@ -1,9 +1,13 @@
 //! Rules that end drafts early: gathered from the raw files, fitted, and compared with static lengths and the oracle.
 
-use super::predictions::Timing;
-use crate::results::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow, TraceRow};
+use super::gather::Arm;
+use super::predictions::{Timing, Traced};
+use crate::results::{
+    CalibrationRow, DraftTokenRow, PolicyRow, PredictionRow, StopRuleRow, StopThresholdRow, TraceRow,
+};
 use crate::roofline::{
-    Costs, Seen, Source, StopRule, TokenDraft, TokenTrace, fit_rule, oracle_ruled, replay_ruled,
+    Costs, RuledReplay, Seen, Source, StopRule, TokenDraft, TokenTrace, fit_rule, oracle_ruled, replay_all,
+    replay_ruled,
 };
 use crate::stats::bootstrap::{Options, bca};
 use anyhow::{Context, Result, bail};
@@ -47,29 +51,31 @@ impl Policy {
         }))
     }
 
-    /// The same on all traces.
-    pub fn fitted(&self, draft_length: usize, costs: &Costs) -> Result<Option<StopRule>> {
-        self.rule(&self.all_traces(), draft_length, costs)
-    }
-
     pub fn all_traces(&self) -> Vec<TokenTrace> {
         self.traces.values().cloned().collect()
     }
 }
 
-/// The drafters of `stop_rules.csv` with their traces. `traces` are those of the tuning prompts that are whole.
+/// The drafters of `stop_rules.csv` with the traces of the tuning prompts, `whole` ones alone.
 ///
 /// # Errors
 /// If `draft_tokens.csv` does not have the tokens that `trace.csv` says were drafted.
-pub fn gather_policies(rules: &[StopRuleRow], traces: &[&TraceRow], tokens: &[DraftTokenRow]) -> Result<Vec<Policy>> {
+pub fn gather_policies(
+    rules: &[StopRuleRow],
+    whole: &[Traced],
+    traces: &[TraceRow],
+    tokens: &[DraftTokenRow],
+) -> Result<Vec<Policy>> {
     let mut drafted: HashMap<(&str, &str, u64), Vec<&DraftTokenRow>> = HashMap::new();
     for row in tokens {
         drafted.entry((&row.drafter, &row.prompt, row.position)).or_default().push(row);
     }
     let mut policies = Vec::new();
     for rule in rules {
+        let Some(whole) = whole.iter().find(|traced| traced.drafter == rule.drafter) else { continue };
         let mut prompts: BTreeMap<&str, Vec<&TraceRow>> = BTreeMap::new();
-        for row in traces.iter().filter(|row| row.drafter == rule.drafter) {
+        let is_whole = |row: &&TraceRow| row.drafter == rule.drafter && whole.traces.contains_key(&row.prompt);
+        for row in traces.iter().filter(is_whole) {
             prompts.entry(&row.prompt).or_default().push(row);
         }
         let mut policy = Policy { row: rule.clone(), traces: BTreeMap::new() };
@@ -121,45 +127,50 @@ pub fn source_name(source: Source) -> &'static str {
     }
 }
 
-/// What the cost-aware rules were fitted to and how they came out.
-pub fn fitted_rows(
-    policies: &[Policy],
-    timing: &Timing,
-    draft_lengths: &[usize],
-) -> Result<(Vec<CalibrationRow>, Vec<StopThresholdRow>)> {
-    let (mut calibrations, mut thresholds) = (Vec::new(), Vec::new());
-    for policy in policies.iter().filter(|policy| policy.row.rule == "cost-aware") {
+/// The rule of every arm that has one, fitted on all tuning prompts.
+pub fn fitted_rules(policies: &[Policy], timing: &Timing, draft_lengths: &[usize]) -> Result<BTreeMap<Arm, StopRule>> {
+    let mut rules = BTreeMap::new();
+    for policy in policies {
         let costs = timing.costs(policy.drafter())?;
-        let drafter = policy.drafter().to_string();
-        for (place, &length) in policy.lengths(draft_lengths).iter().enumerate() {
-            let Some(StopRule::CostAware(rule)) = policy.fitted(length, &costs)? else { continue };
-            if place == 0 {
-                calibrations.extend(rule.calibration().groups().flat_map(|(source, place, bins)| {
-                    let drafter = &drafter;
-                    bins.iter().map(move |bin| CalibrationRow {
-                        drafter: drafter.clone(),
-                        source: source_name(source).to_string(),
-                        draft_position: place as u64 + 1,
-                        confidence_from: bin.from,
-                        reached: bin.reached,
-                        accepted: bin.accepted,
-                        chance: bin.chance(),
-                    })
-                }));
+        for length in policy.lengths(draft_lengths) {
+            if let Some(rule) = policy.rule(&policy.all_traces(), length, &costs)? {
+                rules.insert(Arm { drafter: policy.drafter().to_string(), draft_length: length as u64 }, rule);
             }
-            thresholds.extend(rule.thresholds().enumerate().map(|(kept, (computes_from, keeps_from))| {
-                StopThresholdRow {
-                    drafter: drafter.clone(),
-                    draft_length: length as u64,
-                    rate_tok_per_s: rule.rate(),
-                    kept: kept as u64,
-                    computes_from,
-                    keeps_from,
-                }
-            }));
         }
     }
-    Ok((calibrations, thresholds))
+    Ok(rules)
+}
+
+/// What the cost-aware rules were fitted to and how they came out.
+pub fn fitted_rows(rules: &BTreeMap<Arm, StopRule>) -> (Vec<CalibrationRow>, Vec<StopThresholdRow>) {
+    let (mut calibrations, mut thresholds) = (Vec::new(), Vec::new());
+    let mut calibrated = None;
+    for (Arm { drafter, draft_length }, rule) in rules {
+        let StopRule::CostAware(rule) = rule else { continue };
+        // All lengths of a drafter share their calibration.
+        if calibrated.replace(drafter) != Some(drafter) {
+            calibrations.extend(rule.calibration().groups().flat_map(|(source, place, bins)| {
+                bins.iter().map(move |bin| CalibrationRow {
+                    drafter: drafter.clone(),
+                    source: source_name(source).to_string(),
+                    draft_position: place as u64 + 1,
+                    confidence_from: bin.from,
+                    reached: bin.reached,
+                    accepted: bin.accepted,
+                    chance: bin.chance(),
+                })
+            }));
+        }
+        thresholds.extend(rule.thresholds().enumerate().map(|(kept, (computes_from, keeps_from))| StopThresholdRow {
+            drafter: drafter.clone(),
+            draft_length: *draft_length,
+            rate_tok_per_s: rule.rate(),
+            kept: kept as u64,
+            computes_from,
+            keeps_from,
+        }));
+    }
+    (calibrations, thresholds)
 }
 
 /// Every rule at every draft length beside the best static length and the oracle. Lengths with an unknown time are left out.
@@ -254,6 +265,43 @@ impl Policy {
         }))
     }
 
+    /// Counts and seconds of an arm on some of its prompts; none if one was not traced or a time is unknown.
+    pub(super) fn replayed(
+        &self,
+        prompts: &[String],
+        arm: &Arm,
+        rules: &BTreeMap<Arm, StopRule>,
+        costs: &Costs,
+    ) -> Result<Option<(RuledReplay, f64)>> {
+        let mut sum = RuledReplay::default();
+        for prompt in prompts {
+            let Some(trace) = self.traces.get(prompt) else { return Ok(None) };
+            sum.add(&replay_ruled(trace, arm.draft_length as usize, rules.get(arm))?);
+        }
+        Ok(sum.seconds(costs).map(|seconds| (sum, seconds)))
+    }
+
+    /// Replaces what was predicted without a rule, and what a formula without one says.
+    pub(super) fn predict(
+        &self,
+        row: &mut PredictionRow,
+        rules: &BTreeMap<Arm, StopRule>,
+        costs: &Costs,
+    ) -> Result<()> {
+        let traces = self.all_traces();
+        let tokens: usize = traces.iter().map(TokenTrace::tokens).sum();
+        let oracle_s: f64 = traces.iter().map(|trace| oracle_ruled(trace, costs)).sum();
+        row.oracle_tok_per_s = Some(tokens as f64 / oracle_s);
+        if row.draft_length > 0 {
+            let arm = Arm { drafter: row.drafter.clone(), draft_length: row.draft_length };
+            let replayed = replay_all(&traces, row.draft_length as usize, rules.get(&arm))?;
+            row.tau = replayed.tokens as f64 / replayed.rounds as f64;
+            row.replay_tok_per_s = replayed.seconds(costs).map(|seconds| replayed.tokens as f64 / seconds);
+            (row.textbook_tok_per_s, row.iid_tok_per_s) = (None, None);
+        }
+        Ok(())
+    }
+
     /// Seconds of every prompt under the rule as fitted on the other parts, and the counts over all; none if a time is
     /// unknown or there are too few prompts to leave some out.
     fn cross_fitted(
@@ -261,13 +309,13 @@ impl Policy {
         length: usize,
         traces: &[TokenTrace],
         costs: &Costs,
-    ) -> Result<Option<(Vec<f64>, crate::roofline::RuledReplay)>> {
+    ) -> Result<Option<(Vec<f64>, RuledReplay)>> {
         let folds = FOLDS.min(traces.len());
         if folds < 2 {
             return Ok(None);
         }
         let mut seconds = vec![0.0; traces.len()];
-        let mut counts = crate::roofline::RuledReplay::default();
+        let mut counts = RuledReplay::default();
         for fold in 0..folds {
             let others: Vec<TokenTrace> =
                 traces.iter().enumerate().filter(|(place, _)| place % folds != fold).map(|one| one.1.clone()).collect();

@@ -1,17 +1,18 @@
 //! The executor that runs a model on this machine.
 
 use super::cost::{ForwardTimer, proposal};
-use super::executor::{Executor, TimedRun, TracedDraft, Work};
+use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
 use super::samples::Limits;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
+use crate::draft::TokenDrafts;
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
-use crate::results::{CostRow, Mode, Role, RunRow};
-use crate::roofline::{Ceilings, Forward};
+use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
+use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
 use std::time::{Duration, Instant};
 
@@ -34,19 +35,41 @@ pub struct ModelExecutor<'a> {
     limits: Option<Limits>,
     /// The plain text of the prompt used last, with its place.
     plain: Option<(usize, Vec<u32>)>,
+    stop_rules: Vec<StopRuleRow>,
+    rules: Rules,
 }
 
 impl<'a> ModelExecutor<'a> {
     pub fn new(
         target: &'a LanguageModel,
         drafters: Drafters,
+        stop_rules: Vec<StopRuleRow>,
         prompts: Vec<Vec<u32>>,
         device: DeviceKind,
         ceilings: Ceilings,
         started: Instant,
     ) -> Self {
-        let (timer, behind, limits, plain) = (None, Vec::new(), None, None);
-        ModelExecutor { target, drafters, prompts, device, ceilings, started, timer, behind, limits, plain }
+        ModelExecutor {
+            target,
+            drafters,
+            stop_rules,
+            prompts,
+            device,
+            ceilings,
+            started,
+            timer: None,
+            behind: Vec::new(),
+            limits: None,
+            plain: None,
+            rules: Rules::default(),
+        }
+    }
+
+    /// For a drafter whose rule looks at every token: one that looks and keeps them all.
+    fn evaluated(&self, drafter: &str) -> Option<StopRule> {
+        let row = self.stop_rules.iter().find(|row| row.drafter == drafter)?;
+        let looks = !["", "acceptance-average"].contains(&row.rule.as_str());
+        looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
     /// What the target commits to a prompt without a drafter: at least `tokens` tokens.
@@ -94,7 +117,9 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn warm_up(&mut self, arm: &Arm) -> Result<()> {
-        run_arm(&self.target.transformer, &mut self.drafters, arm, &self.prompts[0], WARM_UP_TOKENS).map(drop)
+        let stop = self.evaluated(&arm.drafter).map(|rule| (arm.clone(), rule)).into_iter().collect();
+        let rules = Rules { stop, padding: Padding::default() };
+        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &self.prompts[0], WARM_UP_TOKENS).map(drop)
     }
 
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
@@ -105,7 +130,9 @@ impl Executor for ModelExecutor<'_> {
         self.timer =
             Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN), 1)?);
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
-        for drafter in self.drafters.values_mut() {
+        let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
+        for (drafter, rule) in self.drafters.values_mut().zip(evaluated) {
+            drafter.stop_by(rule);
             drafter.begin(&self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
@@ -148,8 +175,39 @@ impl Executor for ModelExecutor<'_> {
         Ok(matches.iter().enumerate().map(traced).collect())
     }
 
+    fn stop_rules(&self) -> Vec<StopRuleRow> {
+        self.stop_rules.clone()
+    }
+
+    fn trace_tokens(
+        &mut self,
+        prompt: usize,
+        drafter: &str,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TracedTokens>> {
+        let text = self.plain_text(prompt, positions + draft_length)?.to_vec();
+        let start = self.prompts[prompt].len();
+        let whole = [&self.prompts[prompt][..], &text].concat();
+        let drafter = self.drafters.get_mut(drafter).with_context(|| format!("there is no drafter '{drafter}'"))?;
+        let drafts = drafter.token_drafts(&whole, start, positions, draft_length)?;
+        let traced = |(position, drafts): (usize, TokenDrafts)| {
+            let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
+            let token =
+                |((&token, seen), &there): ((&u32, _), &u32)| TracedToken { token, seen, matches: token == there };
+            TracedTokens { token: text[position], source: drafts.source, drafts: tokens.map(token).collect() }
+        };
+        Ok(drafts.into_iter().enumerate().map(traced).collect())
+    }
+
+    fn use_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
-        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.prompts[prompt], max_tokens)?;
+        let prompt_tokens = &self.prompts[prompt];
+        let model = &self.target.transformer;
+        let run = run_arm(model, &mut self.drafters, arm, &self.rules, prompt_tokens, max_tokens)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.
             0 if !matches!(&self.plain, Some((place, _)) if *place == prompt) => {

@@ -1,10 +1,10 @@
 //! The executor that runs nothing: times follow from a declared cost model with declared noise, acceptance from declared
 //! chances. The same seed gives the same rows everywhere, and a job that was cut short goes on with the very next one.
 
-use super::executor::{Executor, TimedRun, TracedDraft, Work};
+use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedTokens, Work};
 use crate::analysis::Arm;
-use crate::results::{CostRow, Mode, PromptRow, Role, RunRow};
-use crate::roofline::{Ceilings, Draft, Forward, Trace, replay};
+use crate::results::{CostRow, Mode, PromptRow, Role, RunRow, StopRuleRow};
+use crate::roofline::{Ceilings, Draft, Forward, Padding, Trace, replay};
 use crate::scenario::{Precision, Scenario, Simulated, SimulatedDrafter, SimulatedTarget};
 use crate::stats::simulation::Disturbances;
 use anyhow::{Context, Result, bail};
@@ -45,6 +45,7 @@ pub struct SimulatedExecutor {
     seed: u64,
     costs: Sequence,
     runs: Sequence,
+    padding: Padding,
 }
 
 /// Disturbances in the order taken.
@@ -81,6 +82,7 @@ impl SimulatedExecutor {
         Ok(SimulatedExecutor {
             costs: sequence(Stream::Costs, samples),
             runs: sequence(Stream::Runs, runs),
+            padding: Padding::default(),
             precision: Precision { dtype: scenario.target.dtype, quantize: scenario.target.quantize },
             context: context(scenario) as u64,
             batch: scenario.batch,
@@ -231,13 +233,29 @@ impl Executor for SimulatedExecutor {
         Ok(drafts.iter().enumerate().map(traced).collect())
     }
 
+    /// Confidences are not made up.
+    fn stop_rules(&self) -> Vec<StopRuleRow> {
+        Vec::new()
+    }
+
+    fn trace_tokens(&mut self, _: usize, drafter: &str, _: usize, _: usize) -> Result<Vec<TracedTokens>> {
+        bail!("{drafter}: a simulated drafter has no confidences")
+    }
+
+    fn use_rules(&mut self, rules: Rules) {
+        self.padding = rules.padding;
+    }
+
     fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun> {
         let length = arm.draft_length as usize;
         let trace = Trace::new(self.drafts(prompt, max_tokens, self.longest), self.longest)?;
         let replayed = replay(&trace, length)?;
         let seconds = match length {
             0 => replayed.rounds as f64 * self.forward_s(1, Mode::Pipelined),
-            _ => replayed.rounds as f64 * (self.proposal_s(length) + self.forward_s(length + 1, Mode::Sync)),
+            _ => {
+                replayed.rounds as f64
+                    * (self.proposal_s(length) + self.forward_s(self.padding.width(length + 1), Mode::Sync))
+            }
         };
         let noise = self.machine.noise;
         let of_prompt = (noise.prompt_sd * normal(self.seed, Stream::Lengths, prompt as u64)).exp();

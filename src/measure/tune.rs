@@ -2,9 +2,11 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::Progress;
-use super::executor::{Executor, Work};
-use crate::analysis::{Arm, Derived, derive};
-use crate::results::{CostRow, Design, Mode, PromptRow, Raw, ResultsDir, Role, Table, TraceRow};
+use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
+use crate::analysis::{Arm, Derived, derive, source_name};
+use crate::results::{
+    CostRow, Design, DraftTokenRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
+};
 use crate::roofline::Forward;
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
@@ -46,6 +48,8 @@ impl Tuner<'_> {
         self.measure_cost(progress)?;
         let plan = self.plan(progress)?;
         self.trace(plan.tune, progress)?;
+        let Derived { rules, padding, .. } = derive(self.results.path(), false)?;
+        self.executor.use_rules(Rules { stop: rules, padding });
         match self.design {
             // An earlier launch was done with timing the tuning prompts.
             _ if plan.confirming => {}
@@ -190,8 +194,13 @@ impl Tuner<'_> {
         let mut table: Table<TraceRow> = self.results.table()?;
         let (positions, longest) = (self.scenario.max_tokens, self.longest());
         let drafters = self.executor.drafters();
+        let rules = self.executor.stop_rules();
+        if !rules.is_empty() {
+            self.results.table::<StopRuleRow>()?.complete(rules.clone())?;
+        }
         progress.stage("tracing what the drafters propose", (prompts * drafters.len()) as u64);
-        for (place, prompt) in self.prompts[..prompts].iter().enumerate() {
+        for place in 0..prompts {
+            let prompt = self.prompts[place].clone();
             for name in &drafters {
                 let last = (prompt.prompt.clone(), name.clone(), positions as u64 - 1);
                 if table.contains(&last) {
@@ -199,7 +208,11 @@ impl Tuner<'_> {
                     continue;
                 }
                 check_not_stopped(&self.stop)?;
-                let traced = self.executor.trace(place, name, positions, longest)?;
+                let traced = if rules.iter().any(|row| row.drafter == *name) {
+                    self.trace_tokens(place, &prompt, name)?
+                } else {
+                    self.executor.trace(place, name, positions, longest)?
+                };
                 let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: prompt.prompt.clone(),
                     category: prompt.category.clone(),
@@ -215,6 +228,34 @@ impl Tuner<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Tuner<'_> {
+    /// Writes down every token that a drafter could draft; how many of them match.
+    fn trace_tokens(&mut self, place: usize, prompt: &PromptRow, name: &str) -> Result<Vec<TracedDraft>> {
+        let traced = self.executor.trace_tokens(place, name, self.scenario.max_tokens, self.longest())?;
+        let mut rows = Vec::new();
+        for (position, traced) in traced.iter().enumerate() {
+            rows.extend(traced.drafts.iter().enumerate().map(|(place, draft)| DraftTokenRow {
+                prompt: prompt.prompt.clone(),
+                drafter: name.to_string(),
+                position: position as u64,
+                draft_position: place as u64 + 1,
+                source: source_name(traced.source).to_string(),
+                token: draft.token,
+                confidence: draft.seen.confidence,
+                entropy: draft.seen.entropy,
+                matches: draft.matches,
+            }));
+        }
+        self.results.table::<DraftTokenRow>()?.complete(rows)?;
+        let lengths = |traced: &TracedTokens| TracedDraft {
+            token: traced.token,
+            drafted: traced.drafts.len(),
+            matched: traced.drafts.iter().take_while(|draft| draft.matches).count(),
+        };
+        Ok(traced.iter().map(lengths).collect())
     }
 }
 

@@ -10,6 +10,7 @@ mod cells;
 mod cost_derived;
 mod derived;
 mod environment;
+mod policies;
 mod published;
 mod rows;
 mod store;
@@ -21,6 +22,7 @@ pub use cells::{CellRow, CellState, Pending, pending};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
+pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
@@ -39,11 +41,16 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<PromptRow>(),
         entry::<CostRow>(),
         entry::<TraceRow>(),
+        entry::<StopRuleRow>(),
+        entry::<DraftTokenRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<CellRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
+        entry::<CalibrationRow>(),
+        entry::<StopThresholdRow>(),
+        entry::<PolicyRow>(),
         entry::<ArmRow>(),
         entry::<DecisionRow>(),
         entry::<SensitivityRow>(),

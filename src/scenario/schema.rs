@@ -41,6 +41,9 @@ pub struct Scenario {
     /// Lengthens every prompt with others in front of it, so that in the middle of a run `context` tokens are in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fill_context: bool,
+    /// Runs a verification at a wider width where t(b) is measured to be lower there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pad: bool,
     /// Sequences in one forward; only a simulated target takes more than one.
     #[serde(default = "default_batch", skip_serializing_if = "is_default_batch")]
     pub batch: usize,
