@@ -41,8 +41,10 @@ pub fn compare(
         }
         let mut sum = Replay::default();
         let mut seconds = None;
+        let mut proposal_s = costs.draft.at(length).unwrap_or(0.0);
         if let (Some((policy, rules)), true) = (policy, length > 0) {
             if let Some((ruled, ruled_s)) = policy.replayed(&complete.prompts, arm, rules, &costs)? {
+                proposal_s = ruled.proposals_s(&costs).map_or(0.0, |total| total / ruled.rounds as f64);
                 let RuledReplay { tokens, rounds, drafted, accepted, cut_off, .. } = ruled;
                 sum = Replay { tokens, rounds, drafted, accepted, cut_off, ..Replay::default() };
                 seconds = Some(ruled_s);
@@ -58,8 +60,9 @@ pub fn compare(
         let Some(measured) = complete.tok_per_s(place) else { continue };
         let error = measured / predicted_tok_per_s - 1.0;
         let counts = &complete.counts[place];
-        let warning = counts_differ(length, &sum, counts)
-            .or_else(|| (error.abs() > TOLERANCE).then(|| time_differs(length, &costs, &sum, measured, error)));
+        let warning = counts_differ(length, &sum, counts).or_else(|| {
+            (error.abs() > TOLERANCE).then(|| time_differs(length, &costs, proposal_s, &sum, measured, error))
+        });
         comparisons.push(Comparison { draft_length: arm.draft_length, predicted_tok_per_s, error, warning });
     }
     Ok(comparisons)
@@ -78,7 +81,14 @@ fn counts_differ(length: usize, replay: &Replay, runs: &Counts) -> Option<String
     })
 }
 
-fn time_differs(length: usize, costs: &Costs, replay: &Replay, measured_tok_per_s: f64, error: f64) -> String {
+fn time_differs(
+    length: usize,
+    costs: &Costs,
+    proposal_s: f64,
+    replay: &Replay,
+    measured_tok_per_s: f64,
+    error: f64,
+) -> String {
     let round_ms = |tok_per_s: f64| 1e3 * replay.tau() / tok_per_s;
     let direction = if error < 0.0 { "below" } else { "above" };
     let off = format!("γ={length}: {:.1} % {direction} the prediction", 100.0 * error.abs());
@@ -90,7 +100,7 @@ fn time_differs(length: usize, costs: &Costs, replay: &Replay, measured_tok_per_
         );
     }
     let predicted = measured * (1.0 + error);
-    let proposal = costs.draft.at(length).map_or(0.0, |seconds| 1e3 * seconds);
+    let proposal = 1e3 * proposal_s;
     format!(
         "{off}: a round took {measured:.2} ms where proposal ({proposal:.2}) and verification ({:.2}) sum to {predicted:.2}",
         predicted - proposal

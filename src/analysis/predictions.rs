@@ -266,7 +266,12 @@ mod tests {
         let timing = Timing::of(&costs(), false).unwrap();
         let other: Vec<_> = trace("a", &[0]).into_iter().map(|row| TraceRow { drafter: "x".into(), ..row }).collect();
         let traced = gather_traces(&other, &[]).unwrap();
-        assert!(predictions(&timing, &traced, &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
+        assert!(
+            predictions(&timing, &traced, &[], &BTreeMap::new(), &[0])
+                .unwrap_err()
+                .to_string()
+                .contains("no time of drafter 'x'")
+        );
         let mut gap = trace("a", &[0, 1]);
         gap[1].position = 2;
         assert!(gather_traces(&gap, &[]).unwrap_err().to_string().contains("position 2"));

@@ -88,6 +88,12 @@ impl RuledReplay {
         }
     }
 
+    /// Seconds of all proposals; none where a time is unknown.
+    pub fn proposals_s(&self, costs: &Costs) -> Option<f64> {
+        let proposals = self.rounds_by_work.iter();
+        proposals.map(|(&(computed, _), &count)| Some(count as f64 * costs.proposal_s(computed)?)).sum()
+    }
+
     /// Seconds of all rounds; none where a time is unknown.
     pub fn seconds(&self, costs: &Costs) -> Option<f64> {
         let round_s =
