@@ -30,6 +30,8 @@ enum Stream {
     Acceptance,
     /// By prompt and draft length.
     Interaction,
+    /// By prompt.
+    Ends,
 }
 
 /// A made-up target with one drafter at one operating point.
@@ -137,12 +139,16 @@ impl SimulatedExecutor {
     /// The drafts at the positions of a prompt's text.
     fn drafts(&self, prompt: usize, positions: usize, draft_length: usize) -> Vec<Draft> {
         let mut rng = rng(self.seed, Stream::Acceptance, prompt as u64);
+        let mut ends = self::rng(self.seed, Stream::Ends, prompt as u64);
         let mut draft = || {
             // As many numbers are drawn for each position, so that a longer draft changes none of the others.
             let accepted: Vec<bool> =
                 (0..self.longest).map(|place| rng.random_bool(self.drafter.alpha(place))).collect();
-            let matched = accepted.iter().take(draft_length).take_while(|accepted| **accepted).count();
-            Draft { drafted: draft_length, matched }
+            let over: Vec<bool> = (0..self.longest).map(|_| ends.random_bool(self.drafter.ends)).collect();
+            let found = over.iter().position(|over| *over).map_or(self.longest, |last| last + 1);
+            let drafted = found.min(draft_length);
+            let matched = accepted.iter().take(drafted).take_while(|accepted| **accepted).count();
+            Draft { drafted, matched }
         };
         (0..positions).map(|_| draft()).collect()
     }
