@@ -1,5 +1,6 @@
 //! Everything derived from one results folder.
 
+use super::categories::category_rows;
 use super::choice::{Choice, Rules, choose, confirm};
 use super::comparison::{Comparison, arm_rows, compare};
 use super::gather::{Arm, Complete, complete_blocks};
@@ -8,8 +9,8 @@ use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions}
 use super::race::race;
 use super::sensitivity::sensitivity_rows;
 use crate::results::{
-    AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PolicyRow, PredictionRow, PromptRow, Role,
-    RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
+    AcceptanceRow, ArmRow, CategoryRow, CostRow, DecisionRow, Design, LookRow, Mode, PolicyRow, PredictionRow,
+    PromptRow, Role, RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
 use crate::roofline::{Padding, Regime, RegimePoint, StopRule};
 use crate::scenario::Scenario;
@@ -36,6 +37,8 @@ pub struct Derived {
     pub padding: Padding,
     /// One for each drafter that was timed, by name.
     pub choices: Vec<RegimeChoice>,
+    /// The speed-up of every timed arm by category.
+    pub categories: Vec<CategoryRow>,
     /// What to know about the folder as a whole.
     pub warnings: Vec<String>,
 }
@@ -133,6 +136,7 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     Ok(Derived {
         acceptance: acceptance(&traced),
         predictions,
+        categories: category_rows(&runs, &options)?,
         policies,
         rules,
         padding,
@@ -160,6 +164,9 @@ impl Derived {
         }
         let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
         write(folder, &arms)?;
+        if !self.categories.is_empty() {
+            write(folder, &self.categories)?;
+        }
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
         write(folder, &rows)?;
         let checks: Vec<SensitivityRow> =

@@ -4,6 +4,7 @@
 //! field in [`Derived`].
 
 mod audit;
+mod categories;
 mod choice;
 mod comparison;
 pub mod cost;

@@ -7,8 +7,8 @@ use crate::analysis::{
 };
 use crate::experiment::Baseline;
 use crate::report::{
-    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
-    sentence,
+    baseline_notes, category_line, contrast_sentence, decision_table, hypothesis_table, opinions, policy_line, race,
+    reference_text, regime_table, sentence,
 };
 use crate::results::{Kind, PredictionRow, Stamp, write};
 use crate::scenario::REFERENCE_FILE;
@@ -166,6 +166,11 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
             println!("{}", as_json(&regime.choice)?);
         } else {
             print(&regime.choice, &derived.predictions);
+            let drafter = &regime.choice.drafter;
+            policy_line(drafter, &derived.policies).iter().for_each(|line| println!("{line}"));
+            let confirmed = regime.choice.confirmation.as_ref();
+            let by_category = confirmed.and_then(|one| category_line(drafter, one.draft_length, &derived.categories));
+            by_category.iter().for_each(|line| println!("{line}"));
             println!("{}\n", sentence(&regime.choice, regime.why));
         }
     }

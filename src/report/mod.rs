@@ -7,6 +7,7 @@ mod cost;
 #[cfg(feature = "plot")]
 mod cost_plot;
 mod opinions;
+mod policies;
 mod reference;
 mod regimes;
 mod sentence;
@@ -19,6 +20,7 @@ pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
 #[cfg(feature = "plot")]
 pub use cost_plot::{cost_figures, cost_in_terminal};
 pub use opinions::{opinions, race};
+pub use policies::{category_line, policy_line};
 pub use reference::reference_text;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;

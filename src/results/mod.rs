@@ -20,7 +20,9 @@ mod wire;
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
-pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
+pub use derived::{
+    AcceptanceRow, ArmRow, CategoryRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow,
+};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
 pub use published::PublishedTable;
@@ -52,6 +54,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<StopThresholdRow>(),
         entry::<PolicyRow>(),
         entry::<ArmRow>(),
+        entry::<CategoryRow>(),
         entry::<DecisionRow>(),
         entry::<SensitivityRow>(),
         entry::<RegimeRow>(),
