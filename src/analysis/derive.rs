@@ -7,8 +7,8 @@ use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions}
 use super::race::race;
 use super::sensitivity::sensitivity_rows;
 use crate::results::{
-    AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PredictionRow, PromptRow, Role, RunRow,
-    SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
+    AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, DraftTraceRow, LookRow, Mode, PredictionRow, PromptRow, Role,
+    RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
 use crate::roofline::{Regime, RegimePoint};
 use crate::scenario::Scenario;
@@ -72,7 +72,11 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     }
     let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
     let prompts: Vec<PromptRow> = read_raw(folder)?;
-    let traced = gather_traces(&read_raw::<TraceRow>(folder)?, &prompts)?;
+    let chances: Option<Vec<DraftTraceRow>> = match scenario.temperature {
+        0.0 => None,
+        _ => Some(read_raw(folder)?),
+    };
+    let traced = gather_traces(&read_raw::<TraceRow>(folder)?, chances.as_deref(), &prompts)?;
     let predictions = match &timing {
         Some(timing) => predictions(timing, &traced, scenario.draft_lengths.values())?,
         None => Vec::new(),

@@ -8,7 +8,7 @@ pub mod model;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::measure::trace::{self, Match};
+use crate::measure::trace::{self, Match, TextChances};
 use crate::model::language_model::LanguageModel;
 use crate::model::timed::TimedModel;
 use crate::model::tokenizer::Mismatch;
@@ -132,7 +132,21 @@ pub trait Drafter {
     /// What it proposes at each of `positions` positions of the decided `text` from `first` on, and how far that matches.
     /// `text` must reach `draft_length` tokens beyond the last position, so that no match is cut short.
     fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
-        trace::one_by_one(self, text, first, positions, draft_length)
+        trace::one_by_one(self, text, first, positions, draft_length, &Sampling::GREEDY)
+    }
+
+    /// The same for a `text` that was sampled: its chances of the text's own tokens. A drafter that draws its tokens must
+    /// say them itself.
+    fn text_chances(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        let matches = trace::one_by_one(self, text, first, positions, draft_length, sampling)?;
+        Ok(matches.into_iter().map(TextChances::from).collect())
     }
 
     /// The sizes of the model that it runs, one forward for each token it proposes; none if it runs none.

@@ -44,10 +44,11 @@ impl Tuner<'_> {
         };
         let tokens = self.scenario.max_tokens as f64;
         let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
-        let arms = self.expected_arms() * self.executor.drafters().len() as f64;
+        let drafters = self.executor.drafters().len() as f64;
+        let texts = self.scenario.texts_per_prompt as f64;
         // Tracing decodes the text once; what the drafters read of it is little beside that.
-        let tune_s = plain_s * (3.0 + arms);
-        let confirm_s = plain_s * (2.0 + self.executor.drafters().len() as f64);
+        let tune_s = plain_s * (1.0 + texts * (2.0 + self.expected_arms() * drafters));
+        let confirm_s = plain_s * texts * (2.0 + drafters);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
         let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();

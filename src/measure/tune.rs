@@ -2,9 +2,9 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::Progress;
-use super::executor::{Executor, Work};
+use super::executor::{Executor, TracedDraft, Work};
 use crate::analysis::{Arm, Derived, derive};
-use crate::results::{CostRow, Design, Mode, PromptRow, Raw, ResultsDir, Role, Table, TraceRow};
+use crate::results::{CostRow, Design, DraftTraceRow, Mode, PromptRow, Raw, ResultsDir, Role, Table, TraceRow};
 use crate::roofline::Forward;
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
@@ -188,6 +188,10 @@ impl Tuner<'_> {
     /// Asks every drafter at every position of what plain decoding commits to the tuning prompts.
     fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<TraceRow> = self.results.table()?;
+        let mut chances: Option<Table<DraftTraceRow>> = match self.scenario.temperature {
+            0.0 => None,
+            _ => Some(self.results.table()?),
+        };
         let (positions, longest) = (self.scenario.max_tokens, self.longest());
         let drafters = self.executor.drafters();
         progress.stage("tracing what the drafters propose", (prompts * drafters.len()) as u64);
@@ -200,6 +204,10 @@ impl Tuner<'_> {
                 }
                 check_not_stopped(&self.stop)?;
                 let traced = self.executor.trace(place, name, positions, longest)?;
+                // First, as the other file's last row says that both are there.
+                if let Some(chances) = &mut chances {
+                    chances.complete(draft_rows(&prompt.prompt, name, &traced))?;
+                }
                 let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: prompt.prompt.clone(),
                     category: prompt.category.clone(),
@@ -216,6 +224,21 @@ impl Tuner<'_> {
         }
         Ok(())
     }
+}
+
+/// The chances of every place of every draft.
+fn draft_rows(prompt: &str, drafter: &str, traced: &[TracedDraft]) -> Vec<DraftTraceRow> {
+    let rows_of = |(position, draft): (usize, &TracedDraft)| {
+        let row = |(place, chance): (usize, &f32)| DraftTraceRow {
+            prompt: prompt.to_owned(),
+            drafter: drafter.to_owned(),
+            position: position as u64,
+            draft_position: place as u64 + 1,
+            acceptance_probability: *chance,
+        };
+        draft.chances.iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    traced.iter().enumerate().flat_map(rows_of).collect()
 }
 
 /// Before the first block there is nothing to conclude from.

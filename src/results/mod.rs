@@ -22,7 +22,7 @@ pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use published::PublishedTable;
-pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use rows::{Control, CostRow, DraftTraceRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows};
@@ -39,6 +39,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<PromptRow>(),
         entry::<CostRow>(),
         entry::<TraceRow>(),
+        entry::<DraftTraceRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<CellRow>(),

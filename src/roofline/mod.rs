@@ -16,5 +16,5 @@ pub use curve::{CostCurve, Gap};
 pub use oracle::oracle;
 pub use predict::{Costs, Prediction, predict};
 pub use regime::{Ceilings, Regime, RegimePoint};
-pub use replay::{Draft, Replay, Trace, replay};
+pub use replay::{Draft, Replay, Trace, acceptance_chance, replay};
 pub use shape::{Forward, ModelShape, WeightFormat};
