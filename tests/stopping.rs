@@ -61,7 +61,7 @@ fn trace(drafter: &mut dyn Drafter, text: &[u32]) -> TokenTrace {
     let drafts = drafter.token_drafts(text, first, TOKENS, LONGEST).unwrap();
     let drafts = drafts.into_iter().enumerate().map(|(position, draft)| TokenDraft {
         source: draft.source,
-        matched: draft.matched(&text[first + position..]),
+        matched: draft.matching(&text[first + position..]).matched,
         seen: draft.seen,
     });
     TokenTrace::new(drafts.collect(), LONGEST).unwrap()

@@ -19,6 +19,8 @@ pub struct Rules {
     pub seed: u64,
     /// How lengths are compared; none chooses by the number of prompts.
     pub method: Option<Method>,
+    /// Blocks that a prompt has once it is done.
+    pub texts_per_prompt: usize,
 }
 
 impl Rules {
@@ -29,8 +31,8 @@ impl Rules {
     }
 
     pub fn of_scenario(scenario: &Scenario) -> Rules {
-        let Scenario { confidence, practical_margin, seed, .. } = *scenario;
-        Rules { confidence, practical_margin, seed, method: None }
+        let Scenario { confidence, practical_margin, seed, texts_per_prompt, .. } = *scenario;
+        Rules { confidence, practical_margin, seed, method: None, texts_per_prompt }
     }
 
     /// What the decision is made from.

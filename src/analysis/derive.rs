@@ -9,8 +9,8 @@ use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions}
 use super::race::race;
 use super::sensitivity::sensitivity_rows;
 use crate::results::{
-    AcceptanceRow, ArmRow, CategoryRow, CostRow, DecisionRow, Design, LookRow, Mode, PolicyRow, PredictionRow,
-    PromptRow, Role, RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
+    AcceptanceRow, ArmRow, CategoryRow, CostRow, DecisionRow, Design, DraftTraceRow, LookRow, Mode, PolicyRow,
+    PredictionRow, PromptRow, Role, RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
 use crate::roofline::{Padding, Regime, RegimePoint, StopRule};
 use crate::scenario::Scenario;
@@ -84,8 +84,10 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs, scenario.pad)?) };
     let prompts: Vec<PromptRow> = read_raw(folder)?;
     let traces: Vec<TraceRow> = read_raw(folder)?;
-    let traced = gather_traces(&traces, &prompts)?;
-    let policies = gather_policies(&read_raw(folder)?, &traced, &traces, &read_raw(folder)?)?;
+    let sampled = scenario.temperature > 0.0;
+    let chances: Option<Vec<DraftTraceRow>> = if sampled { Some(read_raw(folder)?) } else { None };
+    let traced = gather_traces(&traces, chances.as_deref(), &prompts)?;
+    let policies = gather_policies(&read_raw(folder)?, &traced, &traces, &read_raw(folder)?, sampled)?;
     let lengths = scenario.draft_lengths.values();
     let rules = match &timing {
         Some(timing) => fitted_rules(&policies, timing, lengths)?,
@@ -130,8 +132,9 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     let bytes_per_token = costs.iter().find(step).map(|row| row.bytes as f64 / row.batch.max(1) as f64);
     let options = bootstrap::Options::new(scenario.confidence, scenario.seed);
     let policies = match timing {
-        Some(timing) => policy_rows(&policies, timing, lengths, &options)?,
-        None => Vec::new(),
+        // Of sampled texts the drafts that a rule sees are not replayed.
+        Some(timing) if !sampled => policy_rows(&policies, timing, lengths, &options)?,
+        _ => Vec::new(),
     };
     Ok(Derived {
         acceptance: acceptance(&traced),

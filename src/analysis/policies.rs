@@ -21,6 +21,8 @@ const FOLDS: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Policy {
     pub row: StopRuleRow,
+    /// Whether the traced texts were sampled.
+    pub sampled: bool,
     /// By tuning prompt.
     pub traces: BTreeMap<String, TokenTrace>,
 }
@@ -56,7 +58,8 @@ impl Policy {
     }
 }
 
-/// The drafters of `stop_rules.csv` with the traces of the tuning prompts, `whole` ones alone.
+/// The drafters of `stop_rules.csv` with the traces of the tuning prompts, `whole` ones alone. Of `sampled` texts the tokens are
+/// greedy drafts, which serve to fit a rule and not to replay it.
 ///
 /// # Errors
 /// If `draft_tokens.csv` does not have the tokens that `trace.csv` says were drafted.
@@ -65,6 +68,7 @@ pub fn gather_policies(
     whole: &[Traced],
     traces: &[TraceRow],
     tokens: &[DraftTokenRow],
+    sampled: bool,
 ) -> Result<Vec<Policy>> {
     let mut drafted: HashMap<(&str, &str, u64), Vec<&DraftTokenRow>> = HashMap::new();
     for row in tokens {
@@ -78,12 +82,12 @@ pub fn gather_policies(
         for row in traces.iter().filter(is_whole) {
             prompts.entry(&row.prompt).or_default().push(row);
         }
-        let mut policy = Policy { row: rule.clone(), traces: BTreeMap::new() };
+        let mut policy = Policy { row: rule.clone(), sampled, traces: BTreeMap::new() };
         for (prompt, mut rows) in prompts {
             rows.sort_by_key(|row| row.position);
             let draft = |row: &&TraceRow| {
                 let tokens = drafted.get(&(rule.drafter.as_str(), prompt, row.position)).map_or(&[][..], |rows| rows);
-                token_draft(row, tokens)
+                token_draft(row, tokens, sampled)
             };
             let drafts = rows.iter().map(draft).collect::<Result<_>>()?;
             policy.traces.insert(prompt.to_string(), TokenTrace::new(drafts, rows[0].draft_length_max as usize)?);
@@ -95,11 +99,11 @@ pub fn gather_policies(
     Ok(policies)
 }
 
-fn token_draft(row: &TraceRow, tokens: &[&DraftTokenRow]) -> Result<TokenDraft> {
+fn token_draft(row: &TraceRow, tokens: &[&DraftTokenRow], sampled: bool) -> Result<TokenDraft> {
     let mut tokens = tokens.to_vec();
     tokens.sort_by_key(|token| token.draft_position);
     let matched = tokens.iter().take_while(|token| token.matches).count() as u64;
-    if (tokens.len() as u64, matched) != (row.drafted, row.matched) {
+    if !sampled && (tokens.len() as u64, matched) != (row.drafted, row.matched) {
         bail!(
             "draft_tokens.csv: prompt {}, drafter {}, position {}: has {} tokens, {matched} of which match, where trace.csv has {} and {}; trace it again",
             row.prompt,
@@ -274,6 +278,9 @@ impl Policy {
         costs: &Costs,
     ) -> Result<Option<(RuledReplay, f64)>> {
         let mut sum = RuledReplay::default();
+        if self.sampled {
+            return Ok(None);
+        }
         for prompt in prompts {
             let Some(trace) = self.traces.get(prompt) else { return Ok(None) };
             sum.add(&replay_ruled(trace, arm.draft_length as usize, rules.get(arm))?);
@@ -288,6 +295,11 @@ impl Policy {
         rules: &BTreeMap<Arm, StopRule>,
         costs: &Costs,
     ) -> Result<()> {
+        if self.sampled {
+            (row.textbook_tok_per_s, row.iid_tok_per_s, row.replay_tok_per_s, row.oracle_tok_per_s) =
+                (None, None, None, None);
+            return Ok(());
+        }
         let traces = self.all_traces();
         let tokens: usize = traces.iter().map(TokenTrace::tokens).sum();
         let oracle_s: f64 = traces.iter().map(|trace| oracle_ruled(trace, costs)).sum();

@@ -180,7 +180,7 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
 
 fn analyze_file(args: &Args, path: &Path) -> Result<()> {
     let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
-    let rules = Rules { confidence, practical_margin, seed, method: None };
+    let rules = Rules { confidence, practical_margin, seed, method: None, texts_per_prompt: 1 };
     let complete = complete_blocks(&read_minimal(path)?, "tune", &[])?;
     let choice = choose(&path.display().to_string(), &complete, &rules)?;
     if args.json {

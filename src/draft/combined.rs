@@ -4,6 +4,7 @@ use super::host::HostDrafter;
 use super::{Drafter, Proposal, TokenDrafts};
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
+use crate::measure::trace::TextChances;
 use crate::roofline::{ModelShape, StopRule};
 use anyhow::Result;
 
@@ -19,12 +20,16 @@ impl Combined {
     pub fn new(lookup: HostDrafter, model: Box<dyn Drafter>, min_confidence: f64) -> Self {
         Combined { lookup, model, min_confidence }
     }
-}
 
-/// Whether a lookup's draft is taken. The draft length asked for has no part in it, so that a shorter draft is the start of
-/// a longer one.
-fn is_sure(first: Option<f64>, min_confidence: f64) -> bool {
-    first.is_some_and(|confidence| confidence >= min_confidence)
+    /// Whether the lookup's draft is taken whose first token has this confidence. The draft length asked for has no part in
+    /// it, so that a shorter draft is the start of a longer one.
+    fn is_sure(&self, first: Option<f64>) -> bool {
+        first.is_some_and(|confidence| confidence >= self.min_confidence)
+    }
+
+    fn is_taken(&self, found: &TokenDrafts) -> bool {
+        self.is_sure(found.seen.first().map(|seen| seen.confidence))
+    }
 }
 
 impl Drafter for Combined {
@@ -41,7 +46,7 @@ impl Drafter for Combined {
         keys: &mut KeyStream,
     ) -> Result<Option<Proposal>> {
         let first = self.lookup.found(committed, 1).confidences.first().copied();
-        if is_sure(first, self.min_confidence) {
+        if self.is_sure(first) {
             self.lookup.propose(committed, draft_length, sampling, keys)
         } else {
             self.model.propose(committed, draft_length, sampling, keys)
@@ -67,8 +72,25 @@ impl Drafter for Combined {
     ) -> Result<Vec<TokenDrafts>> {
         let found = self.lookup.token_drafts(text, first, positions, draft_length)?;
         let drafted = self.model.token_drafts(text, first, positions, draft_length)?;
-        let sure = |found: &TokenDrafts| is_sure(found.seen.first().map(|seen| seen.confidence), self.min_confidence);
-        Ok(found.into_iter().zip(drafted).map(|(found, drafted)| if sure(&found) { found } else { drafted }).collect())
+        let pairs = found.into_iter().zip(drafted);
+        Ok(pairs.map(|(found, drafted)| if self.is_taken(&found) { found } else { drafted }).collect())
+    }
+
+    fn text_chances(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        let found = self.lookup.token_drafts(text, first, positions, draft_length)?;
+        let chances = self.model.text_chances(text, first, positions, draft_length, sampling)?;
+        let chosen = |(place, (found, chances)): (usize, (TokenDrafts, TextChances))| match self.is_taken(&found) {
+            true => TextChances::from(found.matching(&text[first + place..])),
+            false => chances,
+        };
+        Ok(found.into_iter().zip(chances).enumerate().map(chosen).collect())
     }
 
     /// A lookup takes none to speak of.

@@ -13,7 +13,7 @@ pub mod suffix_tree;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::measure::trace::{self, Match};
+use crate::measure::trace::{self, Match, TextChances};
 use crate::model::language_model::LanguageModel;
 use crate::model::timed::TimedModel;
 use crate::model::tokenizer::Mismatch;
@@ -201,8 +201,9 @@ pub struct TokenDrafts {
 
 impl TokenDrafts {
     /// How far it matches what follows in the text.
-    pub fn matched(&self, following: &[u32]) -> usize {
-        self.tokens.iter().zip(following).take_while(|(draft, token)| draft == token).count()
+    pub fn matching(&self, following: &[u32]) -> Match {
+        let matched = self.tokens.iter().zip(following).take_while(|(draft, token)| draft == token).count();
+        Match { proposed: self.tokens.len(), matched }
     }
 }
 
@@ -230,11 +231,22 @@ pub trait Drafter {
     fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
         trace::check_length(text, first, positions + draft_length)?;
         let drafts = self.token_drafts(text, first, positions, draft_length)?;
-        let matched = |(position, draft): (usize, &TokenDrafts)| Match {
-            proposed: draft.tokens.len(),
-            matched: draft.matched(&text[first + position..]),
-        };
-        Ok(drafts.iter().enumerate().map(matched).collect())
+        let drafts = drafts.iter().enumerate();
+        Ok(drafts.map(|(position, draft)| draft.matching(&text[first + position..])).collect())
+    }
+
+    /// The same for a `text` that was sampled: its chances of the text's own tokens. A drafter that draws its tokens must
+    /// say them itself.
+    fn text_chances(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+        _sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        let matches = self.matches(text, first, positions, draft_length)?;
+        Ok(matches.into_iter().map(TextChances::from).collect())
     }
 
     /// Sets the rule that ends drafts before the length asked for, from the next text on; none lets them be.

@@ -6,7 +6,7 @@ use crate::decode::keys::KeyStream;
 use crate::decode::sampling::{Sampling, draw};
 use crate::decode::{choose, prefill};
 use crate::measure::model_trace;
-use crate::measure::trace::Match;
+use crate::measure::trace::{Match, TextChances};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use crate::roofline::{ModelShape, Seen, Source, StopRule, Stopper};
@@ -112,6 +112,19 @@ impl Drafter for ModelDrafter {
 
     fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
         model_trace::matches(&self.model, text, first, positions, draft_length)
+    }
+
+    fn text_chances(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        let all = model_trace::probabilities(&self.model, text, first, positions + draft_length, sampling)?;
+        let drafts = all.windows(draft_length).take(positions);
+        Ok(drafts.map(|draft| TextChances { proposed: draft_length, probabilities: draft.to_vec() }).collect())
     }
 
     fn token_drafts(

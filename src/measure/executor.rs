@@ -15,13 +15,23 @@ pub struct Work {
 }
 
 /// What a drafter would have proposed at one position of the committed text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TracedDraft {
     /// The token committed at this position.
     pub token: u32,
     pub drafted: usize,
-    /// How many of the drafted tokens, from the first on, equal the text.
+    /// How many of the drafted tokens, from the first on, equal the text; of a sampled text, one draw.
     pub matched: usize,
+    /// Of a sampled text: for each place of the draft up to the first that is 0, the chance that it is accepted if all
+    /// before it are.
+    pub chances: Vec<f32>,
+}
+
+impl TracedDraft {
+    /// Of a text that leaves nothing to chance.
+    pub fn greedy(token: u32, drafted: usize, matched: usize) -> TracedDraft {
+        TracedDraft { token, drafted, matched, chances: Vec::new() }
+    }
 }
 
 /// Every token that a drafter could have proposed at one position of the committed text.
@@ -119,8 +129,8 @@ pub trait Executor {
     /// From now on runs follow these rules, and verifications these widths.
     fn use_rules(&mut self, rules: Rules);
 
-    /// One run of `max_tokens` tokens. `taken` are the runs before it.
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun>;
+    /// One run of `max_tokens` tokens in a block, whose number seeds what is left to chance. `taken` are the runs before it.
+    fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun>;
 
     /// Seconds from the start of the launch to the run after those taken.
     fn started_s(&self, taken: &[RunRow]) -> f64;

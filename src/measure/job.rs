@@ -1,10 +1,11 @@
 //! A tuning job on a model: from a loaded scenario and a folder to the decision.
 
 use super::Progress;
-use super::model_executor::ModelExecutor;
+use super::model_executor::{ModelExecutor, Texts};
 use super::runs::Drafters;
 use super::tune::Tuner;
 use crate::analysis::Derived;
+use crate::decode::sampling::Sampling;
 use crate::draft;
 use crate::machine::device::DeviceKind;
 use crate::machine::environment::Environment;
@@ -79,8 +80,10 @@ impl Job<'_> {
 
         let budget = self.budget.unwrap_or(scenario.time_budget);
         let ceilings = self.begin_launch(&mut results, &target, budget, progress)?;
+        let sampling = Sampling::new(scenario.temperature as f32, 1.0)?;
+        let texts = Texts { prompts: tokens, sampling, seed: scenario.seed };
         let mut executor =
-            ModelExecutor::new(&target, drafters, stop_rules(self.loaded), tokens, self.device, ceilings, self.started);
+            ModelExecutor::new(&target, drafters, stop_rules(self.loaded), texts, self.device, ceilings, self.started);
         Tuner {
             scenario,
             machine: self.environment.machine.clone(),

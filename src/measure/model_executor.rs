@@ -2,28 +2,53 @@
 
 use super::cost::{ForwardTimer, proposal};
 use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
+use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
 use super::samples::Limits;
+use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain};
-use crate::draft::TokenDrafts;
+use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
 use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
 use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::time::{Duration, Instant};
 
 /// Tokens of a run that warms up.
 const WARM_UP_TOKENS: usize = 8;
 
-/// A target with its drafters, and the prompts as it reads them.
+/// What texts a target goes on with.
+pub struct Texts {
+    /// As it reads them.
+    pub prompts: Vec<Vec<u32>>,
+    pub sampling: Sampling,
+    pub seed: u64,
+}
+
+impl Texts {
+    /// What a run in a block is asked for: exactly `max_tokens` tokens, the end of the text ignored.
+    fn request(&self, prompt: usize, block: u64, max_tokens: usize) -> Request<'_> {
+        let (sampling, seed) = (self.sampling, self.block_seed(block));
+        Request { prompt: &self.prompts[prompt], max_tokens, sampling, seed, end_ids: &[] }
+    }
+
+    /// Of what is left to chance in a block. Those of consecutive blocks are set far apart.
+    fn block_seed(&self, block: u64) -> u64 {
+        self.seed.wrapping_add((block + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+}
+
+/// A target with its drafters, and the texts.
 pub struct ModelExecutor<'a> {
     target: &'a LanguageModel,
     drafters: Drafters,
-    prompts: Vec<Vec<u32>>,
+    texts: Texts,
     device: DeviceKind,
     ceilings: Ceilings,
     /// When the whole job began, set-up included.
@@ -33,8 +58,8 @@ pub struct ModelExecutor<'a> {
     behind: Vec<u32>,
     /// What no sample can exceed.
     limits: Option<Limits>,
-    /// The plain text of the prompt used last, with its place.
-    plain: Option<(usize, Vec<u32>)>,
+    /// The plain text of the block used last, with its number.
+    plain: Option<(u64, Vec<u32>)>,
     stop_rules: Vec<StopRuleRow>,
     rules: Rules,
 }
@@ -44,7 +69,7 @@ impl<'a> ModelExecutor<'a> {
         target: &'a LanguageModel,
         drafters: Drafters,
         stop_rules: Vec<StopRuleRow>,
-        prompts: Vec<Vec<u32>>,
+        texts: Texts,
         device: DeviceKind,
         ceilings: Ceilings,
         started: Instant,
@@ -53,7 +78,7 @@ impl<'a> ModelExecutor<'a> {
             target,
             drafters,
             stop_rules,
-            prompts,
+            texts,
             device,
             ceilings,
             started,
@@ -72,23 +97,20 @@ impl<'a> ModelExecutor<'a> {
         looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
-    /// What the target commits to a prompt without a drafter: at least `tokens` tokens.
-    fn plain_text(&mut self, prompt: usize, tokens: usize) -> Result<&[u32]> {
-        let known = matches!(&self.plain, Some((place, text)) if *place == prompt && text.len() >= tokens);
+    /// What the target commits in a block without a drafter: at least `tokens` tokens.
+    fn plain_text(&mut self, prompt: usize, block: u64, tokens: usize) -> Result<&[u32]> {
+        let known = matches!(&self.plain, Some((of, text)) if *of == block && text.len() >= tokens);
         if !known {
-            let prompt_tokens = &self.prompts[prompt];
-            let request = Request {
-                prompt: prompt_tokens,
-                max_tokens: tokens,
-                sampling: Sampling::GREEDY,
-                seed: 0,
-                end_ids: &[],
-            };
+            let request = self.texts.request(prompt, block, tokens);
             let text = plain::decode(&self.target.transformer, &request, &mut |_| ())?.tokens;
-            self.plain = Some((prompt, text));
+            self.plain = Some((block, text));
         }
         Ok(&self.plain.as_ref().expect("just decoded").1)
     }
+}
+
+fn find<'a>(drafters: &'a mut Drafters, name: &str) -> Result<&'a mut Box<dyn Drafter>> {
+    drafters.get_mut(name).with_context(|| format!("there is no drafter '{name}'"))
 }
 
 impl Executor for ModelExecutor<'_> {
@@ -119,16 +141,18 @@ impl Executor for ModelExecutor<'_> {
     fn warm_up(&mut self, arm: &Arm) -> Result<()> {
         let stop = self.evaluated(&arm.drafter).map(|rule| (arm.clone(), rule)).into_iter().collect();
         let rules = Rules { stop, padding: Padding::default() };
-        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &self.prompts[0], WARM_UP_TOKENS).map(drop)
+        let request = self.texts.request(0, 0, WARM_UP_TOKENS);
+        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &request).map(drop)
     }
 
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
         let context = samples.first().map_or(0, |row| row.context as usize);
         let widest =
             |role: Role| samples.iter().filter(|row| row.role == role).map(|row| row.width as usize).max().unwrap_or(0);
-        let text: Vec<u32> = self.prompts.concat();
-        self.timer =
-            Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN), 1)?);
+        let text: Vec<u32> = self.texts.prompts.concat();
+        let widest_target = widest(Role::Target).max(CHAIN);
+        let timer = ForwardTimer::new(&self.target.transformer, &text, context, widest_target, 1)?;
+        self.timer = Some(timer.sampled(self.texts.sampling));
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
         let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
         for (drafter, rule) in self.drafters.values_mut().zip(evaluated) {
@@ -143,8 +167,8 @@ impl Executor for ModelExecutor<'_> {
         let timer = self.timer.as_mut().context("the samples were not prepared")?;
         match (sample.role, sample.mode) {
             (Role::Drafter, _) => {
-                let drafter = self.drafters.get_mut(&sample.drafter).context("a sample of an unknown drafter")?;
-                proposal(drafter.as_mut(), &self.behind, sample.width as usize)
+                let drafter = find(&mut self.drafters, &sample.drafter)?;
+                proposal(drafter.as_mut(), &self.behind, sample.width as usize, &self.texts.sampling)
             }
             (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
             (Role::Target, Mode::Sync) => timer.forward(sample.width as usize),
@@ -162,17 +186,30 @@ impl Executor for ModelExecutor<'_> {
         positions: usize,
         draft_length: usize,
     ) -> Result<Vec<TracedDraft>> {
-        let text = self.plain_text(prompt, positions + draft_length)?.to_vec();
-        let start = self.prompts[prompt].len();
-        let whole = [&self.prompts[prompt][..], &text].concat();
-        let drafter = self.drafters.get_mut(drafter).with_context(|| format!("there is no drafter '{drafter}'"))?;
-        let matches = drafter.matches(&whole, start, positions, draft_length)?;
-        let traced = |(position, found): (usize, &super::trace::Match)| TracedDraft {
-            token: text[position],
-            drafted: found.proposed,
-            matched: found.matched,
+        // The text of the prompt's first block.
+        let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
+        let first = self.texts.prompts[prompt].len();
+        let whole = [&self.texts.prompts[prompt][..], &text].concat();
+        let drafter = find(&mut self.drafters, drafter)?;
+        let sampling = &self.texts.sampling;
+        if sampling.is_greedy() {
+            let matches = drafter.matches(&whole, first, positions, draft_length)?;
+            let drafts = matches.iter().zip(text);
+            return Ok(drafts
+                .map(|(found, token)| TracedDraft::greedy(token, found.proposed, found.matched))
+                .collect());
+        }
+        let target = model_trace::probabilities(&self.target.transformer, &whole, first, text.len(), sampling)?;
+        let drafts = drafter.text_chances(&whole, first, positions, draft_length, sampling)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.texts.block_seed(prompt as u64));
+        let traced = |(position, draft): (usize, TextChances)| {
+            let chances = draft.acceptance(&target[position..]);
+            // As many coins at each position, so that the draws of one do not depend on the others.
+            let coins: Vec<f32> = (0..draft_length).map(|_| rng.random()).collect();
+            let matched = chances.iter().zip(coins).take_while(|(chance, coin)| coin < *chance).count();
+            TracedDraft { token: text[position], drafted: draft.proposed, matched, chances }
         };
-        Ok(matches.iter().enumerate().map(traced).collect())
+        Ok(drafts.into_iter().enumerate().map(traced).collect())
     }
 
     fn stop_rules(&self) -> Vec<StopRuleRow> {
@@ -186,11 +223,10 @@ impl Executor for ModelExecutor<'_> {
         positions: usize,
         draft_length: usize,
     ) -> Result<Vec<TracedTokens>> {
-        let text = self.plain_text(prompt, positions + draft_length)?.to_vec();
-        let start = self.prompts[prompt].len();
-        let whole = [&self.prompts[prompt][..], &text].concat();
-        let drafter = self.drafters.get_mut(drafter).with_context(|| format!("there is no drafter '{drafter}'"))?;
-        let drafts = drafter.token_drafts(&whole, start, positions, draft_length)?;
+        let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
+        let first = self.texts.prompts[prompt].len();
+        let whole = [&self.texts.prompts[prompt][..], &text].concat();
+        let drafts = find(&mut self.drafters, drafter)?.token_drafts(&whole, first, positions, draft_length)?;
         let traced = |(position, drafts): (usize, TokenDrafts)| {
             let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
             let token =
@@ -204,21 +240,22 @@ impl Executor for ModelExecutor<'_> {
         self.rules = rules;
     }
 
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
-        let prompt_tokens = &self.prompts[prompt];
-        let model = &self.target.transformer;
-        let run = run_arm(model, &mut self.drafters, arm, &self.rules, prompt_tokens, max_tokens)?;
+    fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
+        let request = self.texts.request(prompt, block, max_tokens);
+        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.rules, &request)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.
-            0 if !matches!(&self.plain, Some((place, _)) if *place == prompt) => {
-                self.plain = Some((prompt, run.tokens.clone()));
+            0 if !matches!(&self.plain, Some((of, _)) if *of == block) => {
+                self.plain = Some((block, run.tokens.clone()));
                 None
             }
-            _ => first_divergence(self.plain_text(prompt, max_tokens)?, &run.tokens),
+            // A sampled text is another one with each draft length.
+            1.. if !self.texts.sampling.is_greedy() => None,
+            _ => first_divergence(self.plain_text(prompt, block, max_tokens)?, &run.tokens),
         };
         let plain_text = self.plain.as_ref().map_or(&[][..], |(_, text)| text);
         let margin = |position: usize| -> Result<(usize, f64)> {
-            let text = [&self.prompts[prompt][..], &plain_text[..position]].concat();
+            let text = [&self.texts.prompts[prompt][..], &plain_text[..position]].concat();
             Ok((position, logit_margin(&self.target.transformer, &text)?.into()))
         };
         Ok(TimedRun {

@@ -12,6 +12,7 @@ use mlx_rs::transforms::eval;
 
 use super::trace::Match;
 use crate::decode::prefill;
+use crate::decode::sampling::Sampling;
 use crate::draft::model::look;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
@@ -52,6 +53,32 @@ pub fn matches(
     }
     let matched = |position| hits[position..position + draft_length].iter().take_while(|&&hit| hit).count();
     Ok((0..positions).map(|position| Match { proposed: draft_length, matched: matched(position) }).collect())
+}
+
+/// The model's probability, as `sampling` draws, of each of `count` tokens of `text` from `first` on (at least 1), given all
+/// before it.
+pub fn probabilities(
+    model: &Transformer,
+    text: &[u32],
+    first: usize,
+    count: usize,
+    sampling: &Sampling,
+) -> Result<Vec<f32>> {
+    let end = first + count;
+    ensure!(first > 0 && text.len() >= end, "probabilities up to token {end} need a longer text than {}", text.len());
+    let mut cache = model.new_cache();
+    cache.reserve(end as i32);
+    prefill(model, &mut cache, &text[..first])?;
+    let mut found = Vec::with_capacity(count);
+    for (rows, next) in text[first - 1..end - 1].chunks(ROWS).zip(text[first..end].chunks(ROWS)) {
+        let input = Array::from_slice(rows, &[1, rows.len() as i32]);
+        let logits = model.forward(&input, &mut cache, Logits::All)?.squeeze_axes(&[0])?;
+        let next = Array::from_slice(next, &[next.len() as i32, 1]);
+        let chosen = sampling.probabilities(&logits)?.take_along_axis(&next, -1)?;
+        eval(cache.arrays().chain([&chosen]))?;
+        found.extend_from_slice(chosen.try_as_slice::<f32>()?);
+    }
+    Ok(found)
 }
 
 /// All of `draft_length` drafts at each of `positions` positions from `first` on, mismatched ones included.

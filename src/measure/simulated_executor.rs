@@ -231,12 +231,8 @@ impl Executor for SimulatedExecutor {
 
     fn trace(&mut self, prompt: usize, _drafter: &str, positions: usize, longest: usize) -> Result<Vec<TracedDraft>> {
         let drafts = self.drafts(prompt, positions, longest);
-        let traced = |(position, draft): (usize, &Draft)| TracedDraft {
-            token: position as u32,
-            drafted: draft.drafted,
-            matched: draft.matched,
-        };
-        Ok(drafts.iter().enumerate().map(traced).collect())
+        let drafts = drafts.iter().enumerate();
+        Ok(drafts.map(|(at, draft)| TracedDraft::greedy(at as u32, draft.drafted, draft.matched)).collect())
     }
 
     /// Confidences are not made up.
@@ -252,15 +248,16 @@ impl Executor for SimulatedExecutor {
         self.padding = rules.padding;
     }
 
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun> {
+    fn run(&mut self, prompt: usize, _block: u64, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun> {
         let length = arm.draft_length as usize;
         let trace = Trace::new(self.drafts(prompt, max_tokens, self.longest), self.longest)?;
         let replayed = replay(&trace, length)?;
         let seconds = match length {
-            0 => replayed.rounds as f64 * self.forward_s(1, Mode::Pipelined),
+            0 => replayed.rounds * self.forward_s(1, Mode::Pipelined),
             _ => {
-                replayed.rounds as f64
-                    * (self.proposal_s(length) + self.forward_s(self.padding.width(length + 1), Mode::Sync))
+                let verify_s = |drafted: usize| self.forward_s(self.padding.width(drafted + 1), Mode::Sync);
+                let rounds = replayed.rounds_by_drafted.iter().enumerate();
+                rounds.map(|(drafted, count)| count * (self.proposal_s(length) + verify_s(drafted))).sum()
             }
         };
         let noise = self.machine.noise;
@@ -344,10 +341,10 @@ acceptance = [0.8, 0.5]
         let drafts = traced.iter().map(|draft| Draft { drafted: draft.drafted, matched: draft.matched }).collect();
         let expected = replay(&Trace::new(drafts, 4).unwrap(), 3).unwrap();
         let arm = Arm { drafter: "d".into(), draft_length: 3 };
-        let run = executor.run(2, &arm, 40, &[]).unwrap();
-        assert_eq!((run.rounds as u64, run.accepted as u64), (expected.rounds, expected.accepted));
+        let run = executor.run(2, 2, &arm, 40, &[]).unwrap();
+        assert_eq!((run.rounds as f64, run.accepted as f64), (expected.rounds, expected.accepted));
         let round_s = executor.proposal_s(3) + executor.forward_s(4, Mode::Sync);
-        assert!((run.seconds - expected.rounds as f64 * round_s).abs() < 1e-12);
+        assert!((run.seconds - expected.rounds * round_s).abs() < 1e-12);
     }
 
     #[test]

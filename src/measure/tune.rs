@@ -5,7 +5,7 @@ use super::Progress;
 use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
 use crate::analysis::{Arm, Derived, derive, source_name};
 use crate::results::{
-    CostRow, Design, DraftTokenRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
+    CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
 };
 use crate::roofline::Forward;
 use crate::scenario::Scenario;
@@ -192,6 +192,10 @@ impl Tuner<'_> {
     /// Asks every drafter at every position of what plain decoding commits to the tuning prompts.
     fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<TraceRow> = self.results.table()?;
+        let mut chances: Option<Table<DraftTraceRow>> = match self.scenario.temperature {
+            0.0 => None,
+            _ => Some(self.results.table()?),
+        };
         let (positions, longest) = (self.scenario.max_tokens, self.longest());
         let drafters = self.executor.drafters();
         let rules = self.executor.stop_rules();
@@ -208,11 +212,17 @@ impl Tuner<'_> {
                     continue;
                 }
                 check_not_stopped(&self.stop)?;
-                let traced = if rules.iter().any(|row| row.drafter == *name) {
-                    self.trace_tokens(place, &prompt, name)?
-                } else {
-                    self.executor.trace(place, name, positions, longest)?
+                let with_tokens = rules.iter().any(|row| row.drafter == *name);
+                let tokens = if with_tokens { Some(self.trace_tokens(place, &prompt, name)?) } else { None };
+                // Of a sampled text the drafts that a rule sees are greedy ones, and acceptance follows from chances.
+                let traced = match tokens {
+                    Some(lengths) if chances.is_none() => lengths,
+                    _ => self.executor.trace(place, name, positions, longest)?,
                 };
+                // First, as the other file's last row says that both are there.
+                if let Some(chances) = &mut chances {
+                    chances.complete(draft_rows(&prompt.prompt, name, &traced))?;
+                }
                 let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: prompt.prompt.clone(),
                     category: prompt.category.clone(),
@@ -250,13 +260,27 @@ impl Tuner<'_> {
             }));
         }
         self.results.table::<DraftTokenRow>()?.complete(rows)?;
-        let lengths = |traced: &TracedTokens| TracedDraft {
-            token: traced.token,
-            drafted: traced.drafts.len(),
-            matched: traced.drafts.iter().take_while(|draft| draft.matches).count(),
+        let lengths = |traced: &TracedTokens| {
+            let matched = traced.drafts.iter().take_while(|draft| draft.matches).count();
+            TracedDraft::greedy(traced.token, traced.drafts.len(), matched)
         };
         Ok(traced.iter().map(lengths).collect())
     }
+}
+
+/// The chances of every place of every draft.
+fn draft_rows(prompt: &str, drafter: &str, traced: &[TracedDraft]) -> Vec<DraftTraceRow> {
+    let rows_of = |(position, draft): (usize, &TracedDraft)| {
+        let row = |(place, chance): (usize, &f32)| DraftTraceRow {
+            prompt: prompt.to_owned(),
+            drafter: drafter.to_owned(),
+            position: position as u64,
+            draft_position: place as u64 + 1,
+            acceptance_probability: *chance,
+        };
+        draft.chances.iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    traced.iter().enumerate().flat_map(rows_of).collect()
 }
 
 /// Before the first block there is nothing to conclude from.

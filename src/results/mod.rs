@@ -26,7 +26,7 @@ pub use derived::{
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
 pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
 pub use published::PublishedTable;
-pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use rows::{Control, CostRow, DraftTraceRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use wire::{Derived, Raw, Wire, columns, read_rows, write_atomically};
@@ -43,6 +43,7 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<PromptRow>(),
         entry::<CostRow>(),
         entry::<TraceRow>(),
+        entry::<DraftTraceRow>(),
         entry::<StopRuleRow>(),
         entry::<DraftTokenRow>(),
         entry::<LookRow>(),

@@ -24,7 +24,7 @@ pub use oracle::oracle;
 pub use padding::Padding;
 pub use predict::{Costs, Prediction, predict};
 pub use regime::{Ceilings, Regime, RegimePoint};
-pub use replay::{Draft, Replay, Trace, replay};
+pub use replay::{Draft, Replay, Trace, acceptance_chance, replay};
 pub use ruled::{
     RuledReplay, RuledRound, TokenDraft, TokenTrace, fit_rule, oracle_ruled, replay_all, replay_ruled, rounds_ruled,
 };

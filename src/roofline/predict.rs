@@ -41,8 +41,8 @@ impl Costs {
         if draft_length == 0 {
             return Some(replay.tokens as f64 * self.plain_s);
         }
-        let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0);
-        rounds.map(|(drafted, &count)| Some(count as f64 * self.round_s(draft_length, drafted)?)).sum()
+        let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0.0);
+        rounds.map(|(drafted, &count)| Some(count * self.round_s(draft_length, drafted)?)).sum()
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         assert!((two.iid_s.unwrap() - (2.0 + 12.0) / tokens).abs() < 1e-12);
         // Two rounds of 14 s for three tokens.
         assert_eq!(two.replay_s, Some(28.0 / 3.0));
-        assert_eq!(two.replay.cut_off, 1);
+        assert_eq!(two.replay.cut_off, 1.0);
     }
 
     #[test]

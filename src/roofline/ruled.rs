@@ -7,7 +7,7 @@ use super::calibration::{Calibration, Outcome};
 use super::cost_aware::CostAware;
 use super::oracle::shortest;
 use super::predict::Costs;
-use super::replay::{Draft, Trace};
+use super::replay::{Draft, Replay, Trace};
 use super::stop::{Seen, Source, StopRule, Stopper};
 use anyhow::{Result, bail};
 use std::collections::BTreeMap;
@@ -85,6 +85,18 @@ impl RuledReplay {
         self.cut_off += other.cut_off;
         for (work, count) in &other.rounds_by_work {
             *self.rounds_by_work.entry(*work).or_default() += count;
+        }
+    }
+
+    /// Its counts as those of a replay without a rule.
+    pub fn counts(&self) -> Replay {
+        Replay {
+            tokens: self.tokens,
+            rounds: self.rounds as f64,
+            drafted: self.drafted as f64,
+            accepted: self.accepted as f64,
+            cut_off: self.cut_off as f64,
+            ..Replay::default()
         }
     }
 

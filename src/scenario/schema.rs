@@ -45,11 +45,14 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pad: bool,
     /// Sequences in one forward; only a simulated target takes more than one.
-    #[serde(default = "default_batch", skip_serializing_if = "is_default_batch")]
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
     pub batch: usize,
     /// 0 is greedy.
     #[serde(default)]
     pub temperature: f64,
+    /// How many blocks are timed on each prompt, each with texts of its own; more than one only at temperature > 0.
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    pub texts_per_prompt: usize,
     #[serde(default)]
     pub seed: u64,
     /// Confidence of every interval and set, simultaneous where there are several.
@@ -90,12 +93,12 @@ pub struct Target {
     pub quantize: Option<Quantization>,
 }
 
-fn default_batch() -> usize {
+fn default_one() -> usize {
     1
 }
 
-fn is_default_batch(batch: &usize) -> bool {
-    *batch == default_batch()
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 fn default_confidence() -> f64 {
@@ -119,6 +122,9 @@ pub const MAX_WIDTH: usize = 128;
 pub(super) const MAX_TOKENS: usize = 1 << 20;
 const MAX_PROMPTS: usize = 100_000;
 const MAX_BATCH: usize = 1024;
+const MAX_TEXTS: usize = 1000;
+/// Below this, scaled logits could leave the range of 32-bit numbers.
+pub const LEAST_TEMPERATURE: f64 = 1e-4;
 
 impl Scenario {
     /// Checks every field's range and adds γ=0. Errors are (field, message).
@@ -146,7 +152,7 @@ impl Scenario {
         }
         within("arms", self.arms, 1, MAX_WIDTH - 1)?;
         self.check_looks()?;
-        within("temperature", self.temperature, 0.0, 10.0)?;
+        self.check_sampling()?;
         self.check_points()?;
         within("confidence", self.confidence, 0.5, 0.9999)?;
         within("practical_margin", self.practical_margin, 0.0, 0.5)?;
@@ -194,6 +200,24 @@ impl Scenario {
         }
         if let Some(unknown) = self.drafts.iter().find(|draft| !simulated.drafters.contains_key(*draft)) {
             return Err(("simulated.drafters", format!("has no '{unknown}', which is among drafts; add it")));
+        }
+        Ok(())
+    }
+
+    fn check_sampling(&self) -> Result<(), (&'static str, String)> {
+        if self.temperature != 0.0 {
+            within("temperature", self.temperature, LEAST_TEMPERATURE, 10.0)
+                .map_err(|(field, message)| (field, format!("{message}; 0 is greedy")))?;
+        }
+        within("texts_per_prompt", self.texts_per_prompt, 1, MAX_TEXTS)?;
+        if self.texts_per_prompt > 1 && self.temperature == 0.0 {
+            return Err((
+                "texts_per_prompt",
+                "greedy decoding has one text a prompt; leave it out, or set a temperature".into(),
+            ));
+        }
+        if self.temperature > 0.0 && self.simulated.is_some() {
+            return Err(("temperature", "a [simulated] machine accepts with declared chances; leave it out".into()));
         }
         Ok(())
     }
