@@ -340,7 +340,7 @@ impl Source<'_> {
         let timed = choice.arm(length)?;
         Some(Why {
             tau: timed.tau()?,
-            verification: costs.target.at(length as usize + 1)? / costs.plain_s,
+            verification: costs.verify_s(length as usize + 1)? / costs.plain_s,
             proposal: costs.draft.at(length as usize)? / costs.plain_s,
         })
     }
