@@ -43,25 +43,20 @@ impl CostAware {
             let stop = -price[kept];
             let keep = |all: f64| all + interpolate(&most, all);
             keeps_from[kept] = least(|all| keep(all) > stop);
-            let Some(draft_s) = costs.proposal_s(kept + 1).zip(costs.proposal_s(kept)).map(|(to, from)| to - from)
-            else {
+            let draft_s = costs.proposal_s(kept + 1).zip(costs.proposal_s(kept)).map(|(to, from)| to - from);
+            let bins = calibration.bins(Source::Model, kept);
+            let reached: u64 = bins.iter().map(|bin| bin.reached).sum();
+            // Where nothing was seen nothing can be expected.
+            let Some(draft_s) = draft_s.filter(|_| reached > 0) else {
                 most = vec![stop; GRID + 1];
                 continue;
             };
-            let bins = calibration.bins(Source::Model, kept);
-            let reached: u64 = bins.iter().map(|bin| bin.reached).sum();
             let go_on = |all: f64| -> f64 {
                 let expected = bins.iter().map(|bin| bin.reached as f64 * keep(all * bin.chance()).max(stop));
                 expected.sum::<f64>() / reached as f64 - rate * draft_s
             };
-            // Where nothing was seen nothing can be expected.
-            if reached > 0 {
-                wants_from[kept] = least(|all| go_on(all) > stop);
-            }
-            most = (0..=GRID)
-                .map(|n| n as f64 / GRID as f64)
-                .map(|all| if all >= wants_from[kept] { go_on(all).max(stop) } else { stop })
-                .collect();
+            wants_from[kept] = least(|all| go_on(all) > stop);
+            most = (0..=GRID).map(|n| go_on(n as f64 / GRID as f64).max(stop)).collect();
         }
         CostAware { calibration, rate, price, wants_from, keeps_from }
     }
@@ -124,6 +119,9 @@ fn interpolate(values: &[f64], all: f64) -> f64 {
 fn least(holds: impl Fn(f64) -> bool) -> f64 {
     if !holds(1.0) {
         return NEVER;
+    }
+    if holds(0.0) {
+        return 0.0;
     }
     let (mut below, mut from) = (0.0, 1.0);
     for _ in 0..40 {
