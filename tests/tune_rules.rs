@@ -19,7 +19,7 @@ fn workplace() -> Workplace {
     let place = Workplace::new();
     let half = "kind = \"quantized-self\"\nbits = 3\ngroup_size = 32\n";
     place.write("half.toml", half);
-    place.write("half-sure.toml", &format!("{half}[stop]\nkind = \"p-min\"\nthreshold = 0.02\n"));
+    place.write("half-sure.toml", &format!("{half}[stop]\nkind = \"p-min\"\nthreshold = 0.3\n"));
     place.write("half-average.toml", &format!("{half}[stop]\nkind = \"acceptance-average\"\nmemory = 4\n"));
     place.write("half-cost.toml", &format!("{half}[stop]\nkind = \"cost-aware\"\n"));
     let both = "kind = \"combined\"\nlookup = \"lookup.toml\"\nmodel = \"half.toml\"\nmin_confidence = 0.6\n";

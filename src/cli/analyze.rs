@@ -163,7 +163,12 @@ fn kind(path: &Path) -> Result<Kind> {
 pub fn show(derived: &Derived, json: bool) -> Result<()> {
     for regime in &derived.choices {
         if json {
-            println!("{}", as_json(&regime.choice)?);
+            let mut value = as_json(&regime.choice)?;
+            let policies = derived.policies.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["policies"] = json!(policies.collect::<Vec<_>>());
+            let categories = derived.categories.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["categories"] = json!(categories.collect::<Vec<_>>());
+            println!("{value}");
         } else {
             print(&regime.choice, &derived.predictions);
             let drafter = &regime.choice.drafter;
