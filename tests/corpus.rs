@@ -83,6 +83,10 @@ fn sequences(folder: &Path) -> Vec<(Vec<u32>, usize)> {
     let manifest = Manifest::read(folder).unwrap();
     let mut all = Vec::new();
     for shard in &manifest.shards {
+        let bytes = fs::read(folder.join(&shard.file)).unwrap();
+        let end = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        let header: Value = serde_json::from_slice(&bytes[8..end]).unwrap();
+        assert!(header.as_object().unwrap().values().all(Value::is_object), "not as safetensors have it: {header}");
         let arrays = Array::load_safetensors(folder.join(&shard.file)).unwrap();
         let numbers = |name: &str| arrays[name].to_vec_exact::<u32>().unwrap();
         let (lengths, loss_from) = (numbers("lengths"), numbers("loss_from"));

@@ -11,11 +11,10 @@ use crate::model::checkpoint::weights_sha256;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
-use crate::scenario::Dtype;
 use crate::scenario::seeds::Seeds;
+use crate::scenario::{Dtype, sha256_hex};
 use anyhow::Result;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,7 +104,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 
     let named = |(file, text): (&PathBuf, &String)| Text {
         file: file.display().to_string(),
-        sha256: Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect(),
+        sha256: sha256_hex(text.as_bytes()),
     };
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let wanted = Manifest {

@@ -1,12 +1,12 @@
-//! Ctrl-C as a wish to stop in good order.
+//! Ctrl-C as a request to end in good order.
 
 use anyhow::{Context, Result};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The first Ctrl-C asks to stop after what is being done; another one, a second later or more, ends the program at
-/// once. Shells and `timeout` may send one interrupt twice.
+/// The first Ctrl-C asks to stop after the work at hand; another one, a second later or more, ends the program at once.
+/// Shells and `timeout` may send one interrupt twice.
 pub fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
     let stop = Arc::clone(stop);
     let mut first: Option<Instant> = None;

@@ -19,6 +19,8 @@ mod corpus;
 mod cost;
 mod cost_report;
 #[cfg(feature = "mlx")]
+mod distill;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
@@ -85,6 +87,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Corpus(corpus::Args),
     #[cfg(feature = "mlx")]
+    Distill(distill::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
 
@@ -112,6 +116,8 @@ pub fn run() -> Result<()> {
         Command::Convert(args) => convert::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Corpus(args) => corpus::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }

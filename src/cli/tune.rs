@@ -1,8 +1,7 @@
 //! `ridgepoint tune`: the main job, from a scenario to a draft length.
 
-use super::interrupt::stop_on_interrupt;
 use super::screen::Screen;
-use super::{Global, analyze};
+use super::{Global, analyze, interrupt};
 use crate::machine::device;
 use crate::machine::environment::Environment;
 use crate::measure::job::Job;
@@ -73,7 +72,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         return analyze::folder(&folder, args.json, false);
     }
     if args.anytime {
-        stop_on_interrupt(&stop).context("--anytime")?;
+        interrupt::stop_on_interrupt(&stop).context("--anytime")?;
     }
     let mut screen = Screen::new(args.quiet);
     let derived = job.run(&folder, &mut screen)?;

@@ -21,6 +21,8 @@ use store::{Sequence, Store};
 
 /// Batches in a shard. Prompts of like length share a batch, and there are more like ones among more.
 const SHARD_BATCHES: usize = 4;
+/// For texts that prompts are about: at 1 a small model writes what nobody would ask about.
+const ANSWER_TEMPERATURE: f32 = 0.8;
 /// The shortest sequence that has room for a prompt, a text in it and an answer.
 pub const LEAST_SEQUENCE_TOKENS: usize = 32;
 
@@ -94,6 +96,9 @@ impl Job<'_> {
                 starts.push(Start { prompt, temperature, length });
             }
         }
+        if starts.is_empty() {
+            return Err(crate::usage!("--sequence-tokens {length}: no prompt leaves room for an answer; give more"));
+        }
         let Some(texts) = self.complete(&starts, manifest.batch, &mut keys)? else { return Ok(None) };
         let sequences =
             starts.iter().zip(texts).map(|(start, tokens)| Sequence { tokens, loss_from: start.prompt.len() });
@@ -113,12 +118,12 @@ impl Job<'_> {
             Part::Text(_) => None,
         });
         let start = |writing: &Writing| {
-            let prompt = match writing {
-                Writing::Answer(content) => self.model.encode_chat(&[user(content.clone())])?,
-                Writing::UserTurn => self.model.encode_user_header()?,
+            let (prompt, temperature) = match writing {
+                Writing::Answer(content) => (self.model.encode_chat(&[user(content.clone())])?, ANSWER_TEMPERATURE),
+                Writing::UserTurn => (self.model.encode_user_header()?, 1.0),
             };
             let length = prompt.len() + length * 3 / 8;
-            Ok(Start { prompt, temperature: 1.0, length })
+            Ok(Start { prompt, temperature, length })
         };
         let starts = writings.map(start).collect::<Result<Vec<_>>>()?;
         let Some(texts) = self.complete(&starts, batch, keys)? else { return Ok(None) };

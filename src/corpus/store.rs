@@ -8,6 +8,7 @@ use crate::results::write_atomically;
 use anyhow::{Context, Result, bail};
 use mlx_rs::Array;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
@@ -149,7 +150,8 @@ impl Store {
         ];
         let file = format!("shard-{:05}.safetensors", self.manifest.shards.len());
         let (partial, path) = (self.folder.join(format!(".new-{file}")), self.folder.join(&file));
-        Array::save_safetensors(arrays.iter().map(|(name, array)| (*name, array)), None, &partial)
+        let metadata = HashMap::from([("format".to_owned(), "mlx".to_owned())]);
+        Array::save_safetensors(arrays.iter().map(|(name, array)| (*name, array)), &metadata, &partial)
             .with_context(|| format!("{}: cannot be written (is the disk full?)", partial.display()))?;
         std::fs::rename(&partial, &path).with_context(|| format!("{}: cannot be made", path.display()))?;
         let tokens = sequences.iter().map(|sequence| sequence.tokens.len()).sum();

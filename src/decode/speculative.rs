@@ -3,10 +3,10 @@
 use super::accept::{self, Accepted};
 use super::keys::KeyStream;
 use super::sampling::Sampling;
-use super::{Request, Round, Run, prefill};
+use super::{Request, Round, Run, prefill, prefill_hidden};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
-use crate::model::transformer::{Logits, Transformer};
+use crate::model::transformer::Transformer;
 use crate::roofline::Padding;
 use anyhow::Result;
 use mlx_rs::Array;
@@ -42,8 +42,14 @@ pub fn decode_padded(
     let room = (request.prompt.len() + request.max_tokens + draft_length + padded) as i32;
     let mut cache = model.new_cache();
     cache.reserve(room);
-    prefill(model, &mut cache, request.prompt)?;
-    drafter.begin(request.prompt, room)?;
+    if drafter.hidden_size().is_some() {
+        let hidden = prefill_hidden(model, &mut cache, request.prompt)?;
+        drafter.begin(request.prompt, room)?;
+        drafter.observe(&hidden)?;
+    } else {
+        prefill(model, &mut cache, request.prompt)?;
+        drafter.begin(request.prompt, room)?;
+    }
     let prefill_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -54,7 +60,8 @@ pub fn decode_padded(
     while !ended && run.tokens.len() < request.max_tokens {
         let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
         let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
-        let mut tokens = verify(model, &mut cache, &committed, proposal, padding, &request.sampling, &mut keys)?;
+        let (mut tokens, hidden) =
+            verify(model, &mut cache, &committed, proposal, padding, &request.sampling, &mut keys)?;
         let accepted = tokens.len() - 1;
         run.rounds += 1;
         run.drafted += drafted;
@@ -70,6 +77,9 @@ pub fn decode_padded(
         committed.extend_from_slice(&tokens);
         run.tokens.extend_from_slice(&tokens);
         drafter.settle(&committed)?;
+        if drafter.hidden_size().is_some() {
+            drafter.observe(&hidden.try_index((.., ..tokens.len() as i32, ..))?)?;
+        }
         observe(Round { tokens: &tokens, accepted: accepted.min(tokens.len()), drafted });
     }
     run.seconds = started.elapsed().as_secs_f64();
@@ -77,7 +87,8 @@ pub fn decode_padded(
 }
 
 /// One target forward over the last committed token and the drafts, and what is committed of it: the accepted
-/// drafts and one token of the target's own. The cache is left holding all committed tokens but that last one.
+/// drafts and one token of the target's own; with the normed hidden states of all. The cache is left holding all
+/// committed tokens but that last one.
 fn verify(
     model: &Transformer,
     cache: &mut KvCache,
@@ -86,22 +97,25 @@ fn verify(
     padding: &Padding,
     sampling: &Sampling,
     keys: &mut KeyStream,
-) -> Result<Vec<u32>> {
+) -> Result<(Vec<u32>, Array)> {
     let last = Array::from_slice(&committed[committed.len() - 1..], &[1]);
     let (drafts, probabilities) = match proposal {
         Some(proposal) => (proposal.tokens, proposal.probabilities),
         None => (Array::from_slice::<u32>(&[], &[0]), None),
     };
     let width = drafts.dim(0) + 1;
-    let further = padding.width(width as usize) as i32 - width;
-    let logits = if further > 0 {
-        let pads = Array::from_slice(&vec![committed[committed.len() - 1]; further as usize], &[further]);
-        let input = concatenate(&[&last, &drafts, &pads], 0)?.reshape(&[1, -1])?;
-        model.forward(&input, cache, Logits::All)?.try_index((.., ..width, ..))?
+    let padded = padding.width(width as usize) as i32;
+    let input = if padded > width {
+        let pads = vec![committed[committed.len() - 1]; (padded - width) as usize];
+        concatenate(&[&last, &drafts, &Array::from_slice(&pads, &[padded - width])], 0)?
     } else {
-        model.forward(&concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?, cache, Logits::All)?
+        concatenate(&[&last, &drafts], 0)?
     };
-    let logits = logits.reshape(&[width, -1])?;
+    let hidden = model.hidden_states(&input.reshape(&[1, -1])?, None, cache)?;
+    let mut logits = model.head(&hidden)?.reshape(&[padded, -1])?;
+    if padded > width {
+        logits = logits.try_index((..width, ..))?;
+    }
     let Accepted { count, tokens } = if sampling.is_greedy() {
         accept::greedy(&drafts, &logits)?
     } else {
@@ -110,5 +124,5 @@ fn verify(
     eval([&count, &tokens])?;
     let accepted = count.try_item_exact::<i32>()?;
     cache.truncate(committed.len() as i32 + accepted);
-    Ok(tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec())
+    Ok((tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec(), hidden))
 }

@@ -7,6 +7,7 @@ use crate::decode::sampling::Sampling;
 use crate::measure::trace::TextChances;
 use crate::roofline::{ModelShape, StopRule};
 use anyhow::Result;
+use mlx_rs::Array;
 
 /// Two drafters on one text. The one that does not draft only reads: the model catches up when it is next asked.
 pub struct Combined {
@@ -36,6 +37,14 @@ impl Drafter for Combined {
     fn begin(&mut self, prompt: &[u32], room: i32) -> Result<()> {
         self.lookup.begin(prompt, room)?;
         self.model.begin(prompt, room)
+    }
+
+    fn hidden_size(&self) -> Option<i32> {
+        self.model.hidden_size()
+    }
+
+    fn observe(&mut self, hidden: &Array) -> Result<()> {
+        self.model.observe(hidden)
     }
 
     fn propose(

@@ -75,11 +75,6 @@ impl Folder {
         if config.kind != KIND {
             return Err(crate::usage!("{shown}: kind: is '{}', not '{KIND}'; name another folder", config.kind));
         }
-        if config.feature_conditioned {
-            return Err(crate::usage!(
-                "{shown}: feature_conditioned: drafters with the target's hidden states as input cannot be run yet"
-            ));
-        }
         Ok(Folder { path, config })
     }
 
@@ -106,7 +101,8 @@ impl Folder {
         self.check_ids(&ids, config.vocab_size)?;
         #[cfg(target_os = "linux")]
         let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes() as usize);
-        let model = Transformer::take_drafter(target, config, &ids, dtype, &mut weights)?;
+        let conditioned = self.config.feature_conditioned;
+        let model = Transformer::take_drafter(target, config, &ids, conditioned, dtype, &mut weights)?;
         weights.finish()?;
         Ok(model)
     }

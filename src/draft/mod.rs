@@ -4,6 +4,7 @@
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
 pub mod combined;
+pub mod conditioned;
 pub mod distilled;
 pub mod host;
 pub mod lookup;
@@ -173,6 +174,9 @@ impl Prototype {
     /// A drafter before its first text.
     pub fn drafter(&self) -> Result<Box<dyn Drafter>> {
         Ok(match self {
+            Prototype::Model(model) if model.is_conditioned() => {
+                Box::new(conditioned::ConditionedDrafter::new(model.as_ref().clone())?)
+            }
             Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.as_ref().clone())),
             Prototype::Lookup { max_ngram, min_ngram } => {
                 Box::new(HostDrafter::new(Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?)))
@@ -222,6 +226,18 @@ pub trait Drafter {
         sampling: &Sampling,
         keys: &mut KeyStream,
     ) -> Result<Option<Proposal>>;
+
+    /// The size of the target's hidden states, if it reads them: then [`observe`](Self::observe) must be called after
+    /// `begin` and `settle`.
+    fn hidden_size(&self) -> Option<i32> {
+        None
+    }
+
+    /// The target's normed hidden states of the next `n` committed positions, `[1, n, hidden]`; the last committed token is
+    /// always one that the target has not read yet. Lazy.
+    fn observe(&mut self, _hidden: &Array) -> Result<()> {
+        Ok(())
+    }
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;

@@ -40,19 +40,50 @@ pub fn look(logits: &Array) -> Result<(Array, Array)> {
     Ok((logs.max_axis(-1, false)?.exp()?, entropies))
 }
 
-impl ModelDrafter {
-    /// Whether the rule lets a token from these logits (`[1, n]`) be drafted; evaluates what it must know.
-    fn goes_on(&mut self, logits: &Array) -> Result<bool> {
-        if !self.stopper.looks() {
-            self.stopper.take();
-            return Ok(true);
-        }
-        let (confidence, entropy) = look(logits)?;
-        eval([&confidence, &entropy])?;
-        let number = |array: &Array| Ok::<_, anyhow::Error>(f64::from(array.try_as_slice::<f32>()?[0]));
-        let seen = Seen { confidence: number(&confidence)?, entropy: number(&entropy)? };
-        Ok(self.stopper.keeps(seen))
+/// Whether the rule lets a token from these logits (`[1, n]`) be drafted; evaluates what it must know.
+pub(super) fn goes_on(stopper: &mut Stopper, logits: &Array) -> Result<bool> {
+    if !stopper.looks() {
+        stopper.take();
+        return Ok(true);
     }
+    let (confidence, entropy) = look(logits)?;
+    eval([&confidence, &entropy])?;
+    let number = |array: &Array| Ok::<_, anyhow::Error>(f64::from(array.try_as_slice::<f32>()?[0]));
+    Ok(stopper.keeps(Seen { confidence: number(&confidence)?, entropy: number(&entropy)? }))
+}
+
+/// Drafts of a model with what a rule sees of them.
+pub(super) fn token_drafts(drafts: Vec<model_trace::Drafts>) -> Vec<TokenDrafts> {
+    let seen = |(&confidence, &entropy): (&f32, &f32)| Seen { confidence: confidence.into(), entropy: entropy.into() };
+    let with_source = |drafts: model_trace::Drafts| TokenDrafts {
+        source: Source::Model,
+        seen: drafts.confidences.iter().zip(&drafts.entropies).map(seen).collect(),
+        tokens: drafts.tokens,
+    };
+    drafts.into_iter().map(with_source).collect()
+}
+
+/// A token (`[1]`) for logits `[1, n]` of `model`; what it was drawn from, if chance decided, joins `probabilities`.
+pub(super) fn draft_token(
+    model: &Transformer,
+    logits: &Array,
+    sampling: &Sampling,
+    keys: &mut KeyStream,
+    probabilities: &mut Vec<Array>,
+) -> Result<Array> {
+    if sampling.is_greedy() {
+        return model.token_ids(choose(sampling, logits, keys)?);
+    }
+    let row = sampling.probabilities(logits)?;
+    let choice = draw(&row, &keys.next_key()?)?;
+    probabilities.push(model.over_vocabulary(row)?);
+    model.token_ids(choice)
+}
+
+/// Tokens drawn one by one as a proposal.
+pub(super) fn proposal(tokens: &[Array], probabilities: &[Array]) -> Result<Proposal> {
+    let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(probabilities, 0)?) };
+    Ok(Proposal { tokens: concatenate(tokens, 0)?, probabilities })
 }
 
 impl Drafter for ModelDrafter {
@@ -78,26 +109,17 @@ impl Drafter for ModelDrafter {
         while self.stopper.wants() {
             let logits = self.model.forward(&input, &mut self.cache, Logits::Last)?;
             let logits = logits.reshape(&[1, -1])?;
-            if !self.goes_on(&logits)? {
+            if !goes_on(&mut self.stopper, &logits)? {
                 break;
             }
-            let choice = if sampling.is_greedy() {
-                choose(sampling, &logits, keys)?
-            } else {
-                let row = sampling.probabilities(&logits)?;
-                let choice = draw(&row, &keys.next_key()?)?;
-                probabilities.push(self.model.over_vocabulary(row)?);
-                choice
-            };
-            let token = self.model.token_ids(choice)?;
+            let token = draft_token(&self.model, &logits, sampling, keys, &mut probabilities)?;
             input = token.reshape(&[1, 1])?;
             tokens.push(token);
         }
         if tokens.is_empty() {
             return Ok(None);
         }
-        let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
-        Ok(Some(Proposal { tokens: concatenate(&tokens, 0)?, probabilities }))
+        Ok(Some(proposal(&tokens, &probabilities)?))
     }
 
     fn settle(&mut self, committed: &[u32]) -> Result<()> {
@@ -134,15 +156,7 @@ impl Drafter for ModelDrafter {
         positions: usize,
         draft_length: usize,
     ) -> Result<Vec<TokenDrafts>> {
-        let drafts = model_trace::drafts(&self.model, text, first, positions, draft_length)?;
-        let seen =
-            |(&confidence, &entropy): (&f32, &f32)| Seen { confidence: confidence.into(), entropy: entropy.into() };
-        let drafts = drafts.into_iter().map(|drafts| TokenDrafts {
-            source: Source::Model,
-            seen: drafts.confidences.iter().zip(&drafts.entropies).map(seen).collect(),
-            tokens: drafts.tokens,
-        });
-        Ok(drafts.collect())
+        Ok(token_drafts(model_trace::drafts(&self.model, text, first, positions, draft_length)?))
     }
 
     fn timed_part(&mut self) -> &mut dyn Drafter {

@@ -1,6 +1,6 @@
 //! The executor that runs a model on this machine.
 
-use super::cost::{ForwardTimer, proposal};
+use super::cost::{ForwardTimer, begin, proposal};
 use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
 use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
@@ -9,10 +9,11 @@ use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain};
+use crate::decode::{Request, plain, prefill_hidden};
 use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
+use crate::model::transformer::Transformer;
 use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
 use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
@@ -113,6 +114,16 @@ fn find<'a>(drafters: &'a mut Drafters, name: &str) -> Result<&'a mut Box<dyn Dr
     drafters.get_mut(name).with_context(|| format!("there is no drafter '{name}'"))
 }
 
+/// Shows a drafter that reads the target's hidden states those of a text that it is to be traced on.
+fn show(drafter: &mut dyn Drafter, target: &Transformer, text: &[u32]) -> Result<()> {
+    if drafter.hidden_size().is_some() {
+        let hidden = prefill_hidden(target, &mut target.new_cache(), text)?;
+        drafter.begin(&text[..1], text.len() as i32)?;
+        drafter.observe(&hidden)?;
+    }
+    Ok(())
+}
+
 impl Executor for ModelExecutor<'_> {
     fn drafters(&self) -> Vec<String> {
         self.drafters.keys().cloned().collect()
@@ -157,7 +168,7 @@ impl Executor for ModelExecutor<'_> {
         let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
         for (drafter, rule) in self.drafters.values_mut().zip(evaluated) {
             drafter.stop_by(rule);
-            drafter.begin(&self.behind, (context + widest(Role::Drafter)) as i32)?;
+            begin(drafter.as_mut(), &self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
         Ok(())
@@ -191,6 +202,7 @@ impl Executor for ModelExecutor<'_> {
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
         let drafter = find(&mut self.drafters, drafter)?;
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
         let sampling = &self.texts.sampling;
         if sampling.is_greedy() {
             let matches = drafter.matches(&whole, first, positions, draft_length)?;
@@ -226,7 +238,9 @@ impl Executor for ModelExecutor<'_> {
         let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
-        let drafts = find(&mut self.drafters, drafter)?.token_drafts(&whole, first, positions, draft_length)?;
+        let drafter = find(&mut self.drafters, drafter)?;
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        let drafts = drafter.token_drafts(&whole, first, positions, draft_length)?;
         let traced = |(position, drafts): (usize, TokenDrafts)| {
             let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
             let token =

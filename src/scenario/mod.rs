@@ -25,7 +25,7 @@ pub use cost_plan::CostPlan;
 pub use draft_file::{
     CombinedDraft, DistilledDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf, Suffix,
 };
-pub use load::{Loaded, ModelSource, NamedDraft, find, load};
+pub use load::{Loaded, ModelSource, NamedDraft, find, load, sha256_hex};
 pub use machine_file::MachineFile;
 pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};

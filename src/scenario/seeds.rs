@@ -4,7 +4,7 @@
 //! ```toml
 //! [slots]                        # words for {topic}
 //! topic = ["tides", "glass"]
-//! [written.passage]              # a text for {passage}, written by the target at temperature 1
+//! [written.passage]              # a text for {passage}, which the target writes
 //! prompts = ["Write a paragraph about {topic}."]
 //! [written.turn]                 # the user's turn itself, out of nothing but the chat template
 //! user_turn = true
