@@ -17,11 +17,15 @@ mod convert;
 mod cost;
 mod cost_report;
 #[cfg(feature = "mlx")]
+mod distill;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+#[cfg(feature = "mlx")]
+mod interrupt;
 mod output;
 mod plan;
 mod screen;
@@ -79,6 +83,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Convert(convert::Args),
     #[cfg(feature = "mlx")]
+    Distill(distill::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
 
@@ -104,6 +110,8 @@ pub fn run() -> Result<()> {
         Command::Generate(args) => generate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Convert(args) => convert::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }
