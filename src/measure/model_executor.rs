@@ -1,6 +1,6 @@
 //! The executor that runs a model on this machine.
 
-use super::cost::{ForwardTimer, proposal};
+use super::cost::{ForwardTimer, begin, proposal};
 use super::executor::{Executor, TimedRun, TracedDraft, Work};
 use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
@@ -9,7 +9,7 @@ use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain};
+use crate::decode::{Request, plain, prefill_hidden};
 use crate::draft::Drafter;
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
@@ -131,7 +131,7 @@ impl Executor for ModelExecutor<'_> {
         self.timer = Some(timer.sampled(self.texts.sampling));
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
         for drafter in self.drafters.values_mut() {
-            drafter.begin(&self.behind, (context + widest(Role::Drafter)) as i32)?;
+            begin(drafter.as_mut(), &self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
         Ok(())
@@ -165,6 +165,12 @@ impl Executor for ModelExecutor<'_> {
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
         let drafter = find(&mut self.drafters, drafter)?;
+        if drafter.hidden_size().is_some() {
+            let model = &self.target.transformer;
+            let hidden = prefill_hidden(model, &mut model.new_cache(), &whole)?;
+            drafter.begin(&whole[..1], whole.len() as i32)?;
+            drafter.observe(&hidden)?;
+        }
         let sampling = &self.texts.sampling;
         if sampling.is_greedy() {
             let matches = drafter.matches(&whole, first, positions, draft_length)?;
