@@ -9,6 +9,7 @@ mod choice;
 mod comparison;
 pub mod cost;
 mod derive;
+mod equivalence;
 mod gather;
 mod minimal;
 mod plan;
@@ -20,8 +21,9 @@ mod regimes;
 mod sensitivity;
 
 pub use audit::Audit;
-pub use choice::{ArmResult, Choice, Confirmation, Rules, choose, confirm};
+pub use choice::{ArmResult, Choice, Confirmation, Neighbour, Rules, choose, confirm};
 pub use derive::{Derived, RegimeChoice, Why, derive};
+pub use equivalence::Equivalent;
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
 pub use plan::{Goal, Need, Spread, pilot_spreads, plan};

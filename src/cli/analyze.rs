@@ -2,7 +2,7 @@
 
 use super::{Global, cost_report};
 use crate::analysis::{
-    Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
+    Choice, Derived, Neighbour, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
 };
 use crate::experiment::Baseline;
@@ -214,8 +214,18 @@ fn as_json(choice: &Choice) -> Result<Value> {
     value["validity"] = json!(choice.validity);
     value["confirmed"] = json!(choice.confirmation.as_ref().map(|confirmed| {
         let speedup = &confirmed.speedup;
+        let neighbours = confirmed.neighbours.iter().map(|neighbour| {
+            let Neighbour { draft_length, speedup, equivalent } = neighbour;
+            json!({ "draft_length": draft_length, "speedup": speedup.value, "low": speedup.low, "high": speedup.high,
+                    "p_equivalent": equivalent.map(|pair| pair.test.p) })
+        });
         json!({ "draft_length": confirmed.draft_length, "speedup": speedup.value, "low": speedup.low,
-                "high": speedup.high, "prompts": confirmed.prompts })
+                "high": speedup.high, "prompts": confirmed.prompts, "neighbours": neighbours.collect::<Vec<_>>() })
     }));
+    let equivalents = choice.equivalents.iter().map(|pair| {
+        json!({ "draft_length": pair.draft_length, "reference": pair.reference, "margin": pair.margin, "p": pair.test.p,
+                "p_loses_more": pair.test.p_upper })
+    });
+    value["equivalence"] = json!(equivalents.collect::<Vec<_>>());
     Ok(value)
 }

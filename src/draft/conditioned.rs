@@ -11,8 +11,7 @@ use crate::measure::trace::TextChances;
 use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
 use crate::roofline::{ModelShape, StopRule, Stopper};
-use crate::usage;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -158,6 +157,11 @@ impl Drafter for ConditionedDrafter {
         Ok(token_drafts(drafts))
     }
 
+    fn timed_part(&mut self) -> &mut dyn Drafter {
+        self
+    }
+
+    /// Its chances inside a draft follow from its own hidden states behind the text's tokens, which no forward here gives.
     fn text_chances(
         &mut self,
         _text: &[u32],
@@ -166,11 +170,7 @@ impl Drafter for ConditionedDrafter {
         _draft_length: usize,
         _sampling: &Sampling,
     ) -> Result<Vec<TextChances>> {
-        Err(usage!("temperature: a drafter that reads the target's hidden states is traced at 0 only; set it to 0"))
-    }
-
-    fn timed_part(&mut self) -> &mut dyn Drafter {
-        self
+        bail!("a drafter that reads the target's hidden states can be traced at temperature 0 only; use another one")
     }
 
     fn shape(&self) -> Option<ModelShape> {

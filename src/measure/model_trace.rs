@@ -74,7 +74,7 @@ pub fn probabilities(
         let input = Array::from_slice(rows, &[1, rows.len() as i32]);
         let logits = model.forward(&input, &mut cache, Logits::All)?.squeeze_axes(&[0])?;
         let next = Array::from_slice(next, &[next.len() as i32, 1]);
-        let chosen = sampling.probabilities(&logits)?.take_along_axis(&next, -1)?;
+        let chosen = model.over_vocabulary(sampling.probabilities(&logits)?)?.take_along_axis(&next, -1)?;
         eval(cache.arrays().chain([&chosen]))?;
         found.extend_from_slice(chosen.try_as_slice::<f32>()?);
     }

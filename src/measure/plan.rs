@@ -48,7 +48,8 @@ impl Tuner<'_> {
         let texts = self.scenario.texts_per_prompt as f64;
         // Tracing decodes the text once; what the drafters read of it is little beside that.
         let tune_s = plain_s * (1.0 + texts * (2.0 + self.expected_arms() * drafters));
-        let confirm_s = plain_s * texts * (2.0 + drafters);
+        // The recommended length of each drafter and those beside it.
+        let confirm_s = plain_s * texts * (2.0 + 3.0 * drafters);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
         let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();
@@ -123,13 +124,20 @@ impl Tuner<'_> {
         arms
     }
 
-    /// Plain decoding and what is recommended over it, by drafter.
+    /// Plain decoding and, for each drafter, what is recommended over it with the candidates beside it: a recommendation
+    /// that the next shorter or longer length beats on fresh prompts should be seen to be beaten.
     pub(super) fn chosen(&self, derived: &Derived) -> Vec<Arm> {
         let mut arms = vec![Arm::plain()];
         for regime in &derived.choices {
-            if let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) {
-                arms.push(Arm { drafter: regime.choice.drafter.clone(), draft_length: length.into() });
-            }
+            let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) else { continue };
+            let lengths: Vec<u64> = self.scenario.draft_lengths.values().iter().map(|length| *length as u64).collect();
+            let place = lengths.iter().position(|other| *other == u64::from(length));
+            let beside = place.map_or(vec![u64::from(length)], |place| {
+                lengths[place.saturating_sub(1)..lengths.len().min(place + 2)].to_vec()
+            });
+            let drafter = &regime.choice.drafter;
+            let drafted = beside.into_iter().filter(|length| *length > 0);
+            arms.extend(drafted.map(|draft_length| Arm { drafter: drafter.clone(), draft_length }));
         }
         arms
     }

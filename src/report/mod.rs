@@ -72,6 +72,7 @@ mod tests {
         Choice {
             drafter: "lookup".to_string(),
             looks: Vec::new(),
+            equivalents: Vec::new(),
             sensitivity: Sensitivity::default(),
             validity: None,
             arms: vec![arm(0, 1.0, 1152), arm(2, 1.5, 720), arm(4, 1.49, 640)],

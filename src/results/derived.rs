@@ -95,7 +95,7 @@ pub struct CategoryRow {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SensitivityRow {
     pub drafter: String,
-    /// `signed-ranks`, `friedman`, `model-confidence-set`, `without-outliers`, `drift` or `autocorrelation`.
+    /// What was asked, such as `signed-ranks`; see results/README.md.
     pub check: String,
     /// The draft length that the row is about; empty where it is about all of them or about nothing.
     pub draft_length: Option<u64>,
