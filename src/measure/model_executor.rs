@@ -214,6 +214,8 @@ impl Executor for ModelExecutor<'_> {
         let target = model_trace::probabilities(&self.target.transformer, &whole, first, text.len(), sampling)?;
         let drafts = drafter.text_chances(&whole, first, positions, draft_length, sampling)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.texts.block_seed(prompt as u64));
+        // Another stream than the text's own.
+        rng.set_stream(1);
         let traced = |(position, draft): (usize, TextChances)| {
             let chances = draft.acceptance(&target[position..]);
             // As many coins at each position, so that the draws of one do not depend on the others.
