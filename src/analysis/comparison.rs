@@ -17,6 +17,8 @@ const TOLERANCE: f64 = 0.05;
 pub struct Comparison {
     pub draft_length: u64,
     pub predicted_tok_per_s: f64,
+    /// A proposal on average over the rounds, in seconds; 0 for plain decoding.
+    pub proposal_s: f64,
     /// Measured over predicted throughput, less one.
     pub error: f64,
     /// What is off: the replayed counts, or the time of a round. None if both are as predicted.
@@ -41,7 +43,7 @@ pub fn compare(
         }
         let mut sum = Replay::default();
         let mut seconds = None;
-        let mut proposal_s = costs.draft.at(length).unwrap_or(0.0);
+        let mut proposal_s = if length == 0 { 0.0 } else { costs.draft.at(length).unwrap_or(0.0) };
         if let (Some((policy, rules)), true) = (policy, length > 0) {
             if let Some((ruled, ruled_s)) = policy.replayed(&complete.prompts, arm, rules, &costs)? {
                 proposal_s = ruled.proposals_s(&costs).map_or(0.0, |total| total / ruled.rounds as f64);
@@ -65,7 +67,13 @@ pub fn compare(
         let sampled = traces.iter().any(|trace| trace.is_sampled());
         // The runs commit other sampled texts than the one that was traced.
         let warning = if sampled { off() } else { counts_differ(length, &sum, counts).or_else(off) };
-        comparisons.push(Comparison { draft_length: arm.draft_length, predicted_tok_per_s, error, warning });
+        comparisons.push(Comparison {
+            draft_length: arm.draft_length,
+            predicted_tok_per_s,
+            proposal_s,
+            error,
+            warning,
+        });
     }
     Ok(comparisons)
 }
@@ -114,6 +122,37 @@ fn time_differs(
         0.0 => round,
         _ => format!("{round}, and committed {tau:.2} tokens where {:.2} follow from the traced texts", replay.tau()),
     }
+}
+
+/// What a round at one draft length takes, in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundTime {
+    pub draft_length: u64,
+    /// Committed tokens a round.
+    pub tau: f64,
+    /// The proposal, timed on its own; 0 for plain decoding.
+    pub proposal_ms: f64,
+    /// The verifications, timed on their own, of the widths that the runs had; for plain decoding a pipelined step.
+    pub verification_ms: f64,
+    /// The round in use.
+    pub measured_ms: f64,
+}
+
+/// One for each arm whose prediction is known.
+pub fn round_times(comparisons: &[Comparison], arms: &[ArmRow]) -> Vec<RoundTime> {
+    let round = |arm: &ArmRow| {
+        let tau = arm.tokens as f64 / arm.rounds as f64;
+        let comparison = comparisons.iter().find(|comparison| comparison.draft_length == arm.draft_length)?;
+        let proposal_ms = 1e3 * comparison.proposal_s;
+        Some(RoundTime {
+            draft_length: arm.draft_length,
+            tau,
+            proposal_ms,
+            verification_ms: 1e3 * tau / arm.predicted_tok_per_s? - proposal_ms,
+            measured_ms: 1e3 * tau / arm.tok_per_s,
+        })
+    };
+    arms.iter().filter(|arm| arm.rounds > 0).filter_map(round).collect()
 }
 
 /// The rows of `arms.csv` of one choice.
@@ -235,6 +274,35 @@ mod tests {
         let end = "a round took 12.00 ms where proposal (2.00) and verification (12.00) sum to 14.00, and committed 1.00 tokens \
                    where 1.50 follow from the traced texts";
         assert!(warning.ends_with(end), "{warning}");
+    }
+
+    #[test]
+    fn a_round_is_split_into_what_was_timed_alone() {
+        let arm = |draft_length, rounds, tok_per_s, predicted| ArmRow {
+            draft_length,
+            rounds,
+            tokens: 6,
+            tok_per_s,
+            predicted_tok_per_s: predicted,
+            ..ArmRow::default()
+        };
+        // 2 tokens a round; predicted 14 ms a round, of which 2 are the proposal, and measured 16.
+        let arms = [arm(0, 6, 100.0, Some(1.0 / 0.009)), arm(2, 3, 125.0, Some(2.0 / 0.014)), arm(4, 3, 1.0, None)];
+        let comparison = |draft_length, proposal_s| Comparison {
+            draft_length,
+            predicted_tok_per_s: 1.0,
+            proposal_s,
+            error: 0.0,
+            warning: None,
+        };
+        let rounds = round_times(&[comparison(0, 0.0), comparison(2, 0.002)], &arms);
+        let near = |found: &RoundTime, expected: [f64; 4]| {
+            let found = [found.tau, found.proposal_ms, found.verification_ms, found.measured_ms];
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}, not {expected:?}");
+        };
+        assert_eq!(rounds.len(), 2);
+        near(&rounds[0], [1.0, 0.0, 9.0, 10.0]);
+        near(&rounds[1], [2.0, 2.0, 12.0, 16.0]);
     }
 
     #[test]

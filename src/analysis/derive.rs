@@ -2,7 +2,7 @@
 
 use super::categories::category_rows;
 use super::choice::{Choice, Rules, choose, confirm};
-use super::comparison::{Comparison, arm_rows, compare};
+use super::comparison::{Comparison, RoundTime, arm_rows, compare, round_times};
 use super::gather::{Arm, Complete, complete_blocks};
 use super::policies::{Policy, fitted_rows, fitted_rules, gather_policies, policy_rows};
 use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
@@ -52,6 +52,8 @@ pub struct RegimeChoice {
     pub complete: Complete,
     /// Its arms, plain decoding first.
     pub arms: Vec<ArmRow>,
+    /// What a round of each arm takes, where its cost was measured.
+    pub rounds: Vec<RoundTime>,
     /// What explains the speed-up at the length spoken of.
     pub why: Option<Why>,
 }
@@ -252,7 +254,8 @@ impl Source<'_> {
         choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
         choice.warnings.extend(mixture.map(str::to_string));
         let arms = arm_rows(&choice, &comparisons);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice, complete }))
+        let rounds = round_times(&comparisons, &arms);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, rounds, why: self.why(&choice), choice, complete }))
     }
 
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.

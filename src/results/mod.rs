@@ -10,6 +10,7 @@ mod cells;
 mod cost_derived;
 mod derived;
 mod environment;
+mod llama_bench;
 mod policies;
 mod published;
 mod rows;
@@ -25,6 +26,7 @@ pub use derived::{
     AcceptanceRow, ArmRow, CategoryRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow,
 };
 pub use environment::{Design, Identity, Kind, Stamp, mixed};
+pub use llama_bench::read_llama_bench;
 pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, DraftTraceRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
