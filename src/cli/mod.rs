@@ -22,16 +22,21 @@ mod doctor;
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+mod init;
+mod merge;
 mod output;
 mod plan;
+mod predict;
+mod schema;
 mod screen;
+mod shell;
 mod simulate;
 mod sweep;
 #[cfg(feature = "mlx")]
 mod tune;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 /// Options that mean the same for every subcommand.
 #[derive(clap::Args, Debug, Clone)]
@@ -70,8 +75,10 @@ enum Command {
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
+    Predict(predict::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
+    Merge(merge::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
@@ -80,6 +87,10 @@ enum Command {
     Convert(convert::Args),
     #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
+    Init(init::Args),
+    Schema(schema::Args),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Parses the command line and runs what it asks for.
@@ -96,8 +107,10 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Predict(args) => predict::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
+        Command::Merge(args) => merge::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),
         #[cfg(feature = "mlx")]
@@ -106,6 +119,10 @@ pub fn run() -> Result<()> {
         Command::Convert(args) => convert::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
+        Command::Init(args) => init::run(args, &cli.global),
+        Command::Schema(args) => schema::run(args, &cli.global),
+        Command::Completions(args) => shell::completions(args, Cli::command()),
+        Command::Man(args) => shell::man(args, Cli::command()),
     }
 }
 

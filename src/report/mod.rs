@@ -7,7 +7,9 @@ mod cost;
 #[cfg(feature = "plot")]
 mod cost_plot;
 mod opinions;
+mod predict;
 mod reference;
+mod regime_page;
 mod regimes;
 mod sentence;
 pub mod stream;
@@ -19,7 +21,11 @@ pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
 #[cfg(feature = "plot")]
 pub use cost_plot::{cost_figures, cost_in_terminal};
 pub use opinions::{opinions, race};
+pub use predict::{
+    length_markdown, length_table, prediction_errors, prediction_head, prediction_table, regret_sentence,
+};
 pub use reference::reference_text;
+pub use regime_page::regime_page;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
 pub use sweep::{sweep_plan, sweep_summary};

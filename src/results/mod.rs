@@ -10,6 +10,8 @@ mod cells;
 mod cost_derived;
 mod derived;
 mod environment;
+mod merge;
+mod predicted;
 mod published;
 mod rows;
 mod store;
@@ -20,7 +22,9 @@ pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
 pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
-pub use environment::{Design, Identity, Kind, Stamp, mixed};
+pub use environment::{Design, Identity, Kind, ShardOf, Stamp, mixed};
+pub use merge::merge_shards;
+pub use predicted::{PredictedLengthRow, PredictedWidthRow};
 pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
@@ -54,6 +58,8 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<CostStretchRow>(),
         entry::<CostChangeRow>(),
         entry::<CostModelRow>(),
+        entry::<PredictedWidthRow>(),
+        entry::<PredictedLengthRow>(),
         entry::<SampleRow>(),
         entry::<PointRow>(),
         entry::<HypothesisRow>(),
