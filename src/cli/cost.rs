@@ -174,7 +174,9 @@ impl Run<'_> {
         }
         screen.finish();
         cost_report::folder(&folder, args.json, false)?;
-        eprintln!("Results: {}", folder.display());
+        if !args.quiet {
+            eprintln!("Results: {}", folder.display());
+        }
         Ok(())
     }
 

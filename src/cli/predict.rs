@@ -2,7 +2,10 @@
 
 use super::Global;
 use crate::analysis::predict::{Destination, Predicted, Request, predict};
-use crate::report::{length_table, prediction_errors, prediction_head, prediction_table, regret_sentence};
+use crate::report::{
+    length_table, prediction_errors, prediction_head, prediction_page, prediction_table, regret_sentence,
+};
+use crate::results::write_text;
 use crate::scenario::Shares;
 use crate::usage;
 use anyhow::Result;
@@ -37,7 +40,7 @@ pub struct Args {
     /// What a drafted token may cost, in plain steps; measured drafters come on top
     #[arg(long, value_name = "SHARES", default_value = "0,0.05,0.1,0.2")]
     draft_cost: Shares,
-    /// Write predicted_widths.csv and predicted_lengths.csv into this folder
+    /// Write predicted_widths.csv, predicted_lengths.csv and PREDICTED.md, their tables, into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Of the resampling
@@ -70,6 +73,7 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     let predicted = predict(&request)?;
     if let Some(out) = &args.out {
         predicted.write(out)?;
+        write_text(out, "PREDICTED.md", &prediction_page(&predicted))?;
     }
     show(&predicted, args.json);
     Ok(())

@@ -231,7 +231,9 @@ impl Sweep<'_> {
             println!("{}", json!({ "cells": rows }));
         }
         analyze::sweep(&folder, &folders, self.args.json)?;
-        eprintln!("Results: {}", folder.display());
+        if !quiet {
+            eprintln!("Results: {}", folder.display());
+        }
         let failed = cells.len() - folders.len();
         let file = folder.join("cells.csv");
         Ok((failed > 0).then(|| format!("{failed} of {} cells failed; see {}", cells.len(), file.display())))

@@ -18,7 +18,7 @@ mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;
-mod safetensors;
+pub mod safetensors;
 mod stored;
 pub mod synthetic;
 pub mod timed;

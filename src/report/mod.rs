@@ -22,7 +22,7 @@ pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
 pub use cost_plot::{cost_figures, cost_in_terminal};
 pub use opinions::{opinions, race};
 pub use predict::{
-    length_markdown, length_table, prediction_errors, prediction_head, prediction_table, regret_sentence,
+    length_table, prediction_errors, prediction_head, prediction_page, prediction_table, regret_sentence,
 };
 pub use reference::reference_text;
 pub use regime_page::regime_page;

@@ -1,7 +1,7 @@
 //! Predictions as tables and sentences, each of which says that it is one.
 
 use super::sentence::percent;
-use crate::analysis::predict::PredictedCurve;
+use crate::analysis::predict::{Predicted, PredictedCurve};
 use crate::results::{PredictedLengthRow, PredictedWidthRow};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
@@ -140,12 +140,28 @@ pub fn length_table(lengths: &[PredictedLengthRow]) -> String {
     right_aligned(table)
 }
 
-/// The same as a Markdown table.
-pub fn length_markdown(lengths: &[PredictedLengthRow]) -> String {
-    let mut lines =
-        vec![format!("| {} |", LENGTH_HEADER.join(" | ")), format!("|{}", "---|".repeat(LENGTH_HEADER.len()))];
-    lines.extend(lengths.iter().map(|row| format!("| {} |", length_cells(row).join(" | "))));
-    lines.join("\n")
+/// All curves as Markdown: what is predicted, how far it was off, and the draft lengths.
+pub fn prediction_page(predicted: &Predicted) -> String {
+    let mut parts = vec!["# Predicted, not measured".to_string()];
+    for curve in &predicted.curves {
+        parts.push(prediction_head(curve).replace('\n', "  \n"));
+        parts.extend(prediction_errors(curve));
+        if !curve.lengths.is_empty() {
+            let mut lines =
+                vec![format!("| {} |", LENGTH_HEADER.join(" | ")), format!("|{}", "---|".repeat(LENGTH_HEADER.len()))];
+            lines.extend(curve.lengths.iter().map(|row| format!("| {} |", length_cells(row).join(" | "))));
+            parts.push(lines.join("\n"));
+        }
+        parts.extend(regret_sentence(&curve.lengths));
+    }
+    parts.push(
+        "*γ*: the fastest length, 0 is plain decoding. *Shortest good*: the shortest that loses less than 2 % to it. *May be \
+         best*: not shown to be slower. *Textbook γ*: the fastest if verification were free, and what it loses. Columns: \
+         results/README.md."
+            .to_string(),
+    );
+    parts.extend(predicted.warnings.iter().map(|warning| format!("Warning: {warning}")));
+    parts.join("\n\n") + "\n"
 }
 
 fn length_cells(row: &PredictedLengthRow) -> Vec<String> {

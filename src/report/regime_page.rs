@@ -6,6 +6,9 @@ use crate::analysis::cost::CurveAnalysis;
 use crate::analysis::page::{CostPart, PAGE_ALPHAS, PAGE_PRICES, RegimePage, TunePart};
 use crate::results::{CostStretchRow, Mode, PredictedLengthRow, RegimeRow};
 
+/// The most ranges of lengths in a cell.
+const MOST_LISTED: usize = 4;
+
 /// The whole page. `command` is what made it.
 pub fn regime_page(page: &RegimePage, command: &str) -> String {
     let mut parts = vec![
@@ -161,7 +164,8 @@ fn priced(costs: &[CostPart]) -> String {
     let mut text = "## Predicted: the draft length by measured cost, for supposed acceptance\n\nNothing here was run: measured \
                     t(b) with tokens accepted independently with chance α, and a drafted token that costs a given part of a \
                     plain step. In brackets the predicted speed-up over plain decoding with its interval over passes, then \
-                    other lengths not shown to be slower. The last column is the most that the textbook's length loses over \
+                    other lengths not shown to be slower: where there are many, the shortest of them is the safer choice, and the \
+                    fastest looks a little faster than it is. The last column is the most that the textbook's length loses over \
                     these α."
         .to_string();
     for price in PAGE_PRICES {
@@ -200,10 +204,16 @@ fn length_cell(row: &PredictedLengthRow) -> String {
         (Some(low), Some(high)) => format!("{low:.2} to {high:.2}"),
         _ => format!("{:.2}, no interval", row.speedup),
     };
-    let others = if row.may_be_best == row.draft_length.to_string() || row.may_be_best.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", row.may_be_best)
+    let set: Vec<&str> = row.may_be_best.split_whitespace().collect();
+    let others = match set.as_slice() {
+        [] => String::new(),
+        [one] if *one == row.draft_length.to_string() => String::new(),
+        // Of a flat curve nearly any length may be the best one.
+        [first, .., last] if set.len() > MOST_LISTED => {
+            let (first, last) = (first.split('-').next().unwrap_or(first), last.split('-').next_back().unwrap_or(last));
+            format!("; many of {first} to {last}")
+        }
+        _ => format!("; {}", row.may_be_best),
     };
     if row.draft_length == 0 {
         format!("**0**{others}")
