@@ -8,7 +8,7 @@ use super::regimes::{regime_map, sweep_folders};
 use crate::results::{ContrastRow, Kind, PredictedLengthRow, PredictionRow, RegimeRow, Role, Stamp};
 use crate::stats::parallel::in_parallel;
 use anyhow::{Context, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Chances of acceptance that the page shows, and prices of a drafted token in plain steps.
 pub const PAGE_ALPHAS: [f64; 5] = [0.5, 0.6, 0.7, 0.8, 0.9];
@@ -105,10 +105,10 @@ fn textbook(predictions: &[PredictionRow], drafter: &str) -> Option<(u64, f64)> 
     Some((advised.draft_length, best.replay_tok_per_s? / advised.replay_tok_per_s? - 1.0))
 }
 
-fn cost_parts(folder: &PathBuf) -> Result<Vec<CostPart>> {
+fn cost_parts(folder: &Path) -> Result<Vec<CostPart>> {
     let derived = derive_cost(folder, false)?;
     let predicted = predict(&Request {
-        sources: vec![folder.clone()],
+        sources: vec![folder.to_path_buf()],
         destination: Destination::default(),
         alphas: PAGE_ALPHAS.to_vec(),
         draft_costs: PAGE_PRICES.to_vec(),

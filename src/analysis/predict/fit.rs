@@ -133,12 +133,13 @@ fn memory_multiplier(
     compute: f64,
     time: &mut dyn FnMut(&SourceCurve, &Samples) -> Option<f64>,
 ) -> Option<f64> {
-    let mut groups: BTreeMap<(u64, u64, u64, u64), Vec<(Floor, f64)>> = BTreeMap::new();
+    // By layers, context, batch and width.
+    let mut groups: BTreeMap<[u64; 4], Vec<(Floor, f64)>> = BTreeMap::new();
     for curve in curves {
         let Some(layers) = curve.layers else { continue };
         for (&width, samples) in &curve.forwards {
             let Some(seconds) = time(curve, samples) else { continue };
-            let group = groups.entry((layers, curve.context, curve.batch, width)).or_default();
+            let group = groups.entry([layers, curve.context, curve.batch, width]).or_default();
             group.push((samples.floor(ceilings), seconds));
         }
     }
