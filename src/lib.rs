@@ -21,6 +21,8 @@ pub mod blas;
 #[cfg(feature = "mlx")]
 pub mod decode;
 #[cfg(feature = "mlx")]
+pub mod distill;
+#[cfg(feature = "mlx")]
 pub mod draft;
 #[cfg(all(feature = "mlx", target_os = "linux"))]
 mod fused;

@@ -17,12 +17,16 @@ mod convert;
 mod cost;
 mod cost_report;
 #[cfg(feature = "mlx")]
+mod distill;
+#[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
 mod init;
+#[cfg(feature = "mlx")]
+mod interrupt;
 mod merge;
 mod output;
 mod plan;
@@ -86,6 +90,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Convert(convert::Args),
     #[cfg(feature = "mlx")]
+    Distill(distill::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
     Init(init::Args),
     Schema(schema::Args),
@@ -117,6 +123,8 @@ pub fn run() -> Result<()> {
         Command::Generate(args) => generate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Convert(args) => convert::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
         Command::Init(args) => init::run(args, &cli.global),

@@ -19,7 +19,7 @@ mod mistral;
 mod qwen2;
 mod qwen3;
 pub mod safetensors;
-mod stored;
+pub mod stored;
 pub mod synthetic;
 pub mod timed;
 pub mod token_stream;

@@ -25,7 +25,7 @@ pub use budget::{format_budget, parse_budget};
 pub use cost_plan::CostPlan;
 pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
 pub use json_schema::{KINDS, json_schema_of};
-pub use load::{Loaded, ModelSource, NamedDraft, load, parse};
+pub use load::{Loaded, ModelSource, NamedDraft, load, parse, sha256_hex};
 pub use machine_file::MachineFile;
 pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
