@@ -86,9 +86,9 @@ enum Command {
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
-    Generate(generate::Args),
-    #[cfg(feature = "mlx")]
     Convert(convert::Args),
+    #[cfg(feature = "mlx")]
+    Generate(generate::Args),
     #[cfg(feature = "mlx")]
     Distill(distill::Args),
     #[cfg(feature = "mlx")]
