@@ -83,7 +83,8 @@ impl SourceCurve {
         format!("{}, context {}, batch {}", self.precision, self.context, self.batch)
     }
 
-    /// The same times with what `other`'s shapes move: to be carried to its precision.
+    /// The same times with what `other`'s shapes move: to be carried to its precision. At another precision shapes that
+    /// `other` lacks are left out, as nobody says what they move there.
     pub fn toward(&self, other: &SourceCurve) -> SourceCurve {
         let mut curve = SourceCurve { precision: other.precision.clone(), ..self.clone() };
         let moved = |samples: &Samples| (samples.bytes, samples.flops);
@@ -97,6 +98,11 @@ impl SourceCurve {
             for (length, samples) in proposals {
                 samples.there = other.drafters.get(name).and_then(|proposals| proposals.get(length)).map(moved);
             }
+        }
+        if self.precision != other.precision {
+            curve.forwards.retain(|_, samples| samples.there.is_some());
+            curve.plain = curve.plain.filter(|plain| plain.there.is_some());
+            curve.drafters.values_mut().for_each(|proposals| proposals.retain(|_, samples| samples.there.is_some()));
         }
         curve
     }
@@ -220,4 +226,27 @@ fn layers(target: &str) -> Result<Option<u64>> {
     let Some(file) = ModelFile::find(&here, target)? else { return Ok(None) };
     let ModelWeights::Synthetic(config) = file.weights else { return Ok(None) };
     Ok(config["num_hidden_layers"].as_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_another_precision_only_shapes_that_are_known_there_are_left() {
+        let shape = |bytes: u64| Samples { passes: [(0, 1.0)].into(), bytes, flops: 2.0, there: None };
+        let curve = |precision: &str, widths: &[u64], bytes: u64| SourceCurve {
+            precision: precision.to_string(),
+            forwards: widths.iter().map(|width| (*width, shape(bytes + width))).collect(),
+            plain: Some(shape(bytes)),
+            ..SourceCurve::default()
+        };
+        let source = curve("4-bit", &[1, 2, 3], 100);
+        let carried = source.toward(&curve("bfloat16", &[1, 3], 400));
+        let there: Vec<_> = carried.forwards.iter().map(|(width, samples)| (*width, samples.there)).collect();
+        assert_eq!(there, [(1, Some((401, 2.0))), (3, Some((403, 2.0)))]);
+        assert_eq!((carried.precision.as_str(), carried.plain.unwrap().there), ("bfloat16", Some((400, 2.0))));
+        let same = source.toward(&curve("4-bit", &[1], 100));
+        assert_eq!(same.forwards.len(), 3);
+    }
 }
