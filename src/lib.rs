@@ -19,6 +19,8 @@ pub mod stats;
 #[cfg(all(feature = "mlx", target_os = "linux"))]
 pub mod blas;
 #[cfg(feature = "mlx")]
+pub mod corpus;
+#[cfg(feature = "mlx")]
 pub mod decode;
 #[cfg(feature = "mlx")]
 pub mod distill;

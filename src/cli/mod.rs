@@ -14,6 +14,8 @@ mod baseline;
 #[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
+mod corpus;
+#[cfg(feature = "mlx")]
 mod cost;
 mod cost_report;
 #[cfg(feature = "mlx")]
@@ -90,6 +92,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Generate(generate::Args),
     #[cfg(feature = "mlx")]
+    Corpus(corpus::Args),
+    #[cfg(feature = "mlx")]
     Distill(distill::Args),
     #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
@@ -123,6 +127,8 @@ pub fn run() -> Result<()> {
         Command::Generate(args) => generate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Convert(args) => convert::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Corpus(args) => corpus::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
