@@ -5,6 +5,7 @@ use super::fit::{median_of, resample};
 use super::source::{CostFolder, Samples, SourceCurve};
 use crate::results::PredictedLengthRow;
 use crate::roofline::{Acceptance, CostCurve, Costs, Decomposition, Replay, Trace, expected_tokens, replay};
+use crate::scenario::MAX_WIDTH;
 use crate::stats::summary::quantile;
 use anyhow::{Context, Result};
 use rand::SeedableRng;
@@ -19,13 +20,18 @@ const MARGIN: f64 = 0.02;
 /// What is accepted of a draft.
 #[derive(Debug, Clone)]
 pub enum Accepted {
-    /// Every token with this chance, independently.
-    Iid(f64),
+    /// Every token with this chance, independently; with the expected tokens of a round by draft length.
+    Iid { alpha: f64, tokens: Vec<f64> },
     /// What a traced pair did.
     Traced { name: String, alpha: Option<f64>, longest: usize, replays: Vec<Replay> },
 }
 
 impl Accepted {
+    /// With the same chance everywhere.
+    pub fn iid(alpha: f64) -> Accepted {
+        Accepted::Iid { alpha, tokens: (0..MAX_WIDTH).map(|length| expected_tokens(alpha, length)).collect() }
+    }
+
     /// The replays of all draft lengths that the traces have.
     pub fn traced(name: String, traces: &[Trace]) -> Result<Accepted> {
         let longest = traces.iter().map(Trace::draft_length_max).min().context("there is no trace")?;
@@ -42,14 +48,14 @@ impl Accepted {
 
     fn name(&self) -> &str {
         match self {
-            Accepted::Iid(_) => "alpha",
+            Accepted::Iid { .. } => "alpha",
             Accepted::Traced { name, .. } => name,
         }
     }
 
     fn alpha(&self) -> Option<f64> {
         match self {
-            Accepted::Iid(alpha) => Some(*alpha),
+            Accepted::Iid { alpha, .. } => Some(*alpha),
             Accepted::Traced { alpha, .. } => *alpha,
         }
     }
@@ -58,7 +64,7 @@ impl Accepted {
     fn token_s(&self, costs: &Costs, length: usize) -> Option<f64> {
         match self {
             _ if length == 0 => Some(costs.plain_s),
-            Accepted::Iid(alpha) => Some(costs.round_s(length, length)? / expected_tokens(*alpha, length)),
+            Accepted::Iid { tokens, .. } => Some(costs.round_s(length, length)? / tokens.get(length)?),
             Accepted::Traced { replays, .. } => {
                 let replay = replays.get(length)?;
                 Some(costs.replayed_s(replay, length)? / replay.tokens as f64)
@@ -70,7 +76,7 @@ impl Accepted {
     fn free_token_s(&self, costs: &Costs, length: usize) -> Option<f64> {
         let round_s = costs.draft.at(length)? + costs.plain_s;
         match self {
-            Accepted::Iid(alpha) => Some(round_s / expected_tokens(*alpha, length)),
+            Accepted::Iid { tokens, .. } => Some(round_s / tokens.get(length)?),
             Accepted::Traced { replays, .. } => {
                 replays.get(length).map(|replay| round_s * replay.rounds as f64 / replay.tokens as f64)
             }
@@ -135,7 +141,7 @@ impl World {
 fn by_length(accepted: &Accepted, costs: &Costs) -> Vec<f64> {
     let widest = costs.target.points().last().map_or(1, |point| point.0);
     let longest = match accepted {
-        Accepted::Iid(_) => widest - 1,
+        Accepted::Iid { .. } => widest - 1,
         Accepted::Traced { longest, .. } => *longest,
     };
     (0..=longest).map(|length| accepted.token_s(costs, length).unwrap_or(f64::INFINITY)).collect()
@@ -302,11 +308,11 @@ mod tests {
         let world = World { plain_s: 9.0, target, drafts: BTreeMap::new() };
         let costs = world.costs(&Price::PlainSteps(0.1)).unwrap();
         // α = 0.5: 1.5 and 1.75 tokens a round.
-        let found = by_length(&Accepted::Iid(0.5), &costs);
+        let found = by_length(&Accepted::iid(0.5), &costs);
         let expected = [9.0, (0.9 + 11.0) / 1.5, (1.8 + 15.0) / 1.75];
         assert!(found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-9), "{found:?}");
         assert_eq!(fastest(&found), 1);
-        assert!((Accepted::Iid(0.5).free_token_s(&costs, 2).unwrap() - (1.8 + 9.0) / 1.75).abs() < 1e-9);
+        assert!((Accepted::iid(0.5).free_token_s(&costs, 2).unwrap() - (1.8 + 9.0) / 1.75).abs() < 1e-9);
         assert!(world.costs(&Price::Drafter("none".into())).is_none());
     }
 }

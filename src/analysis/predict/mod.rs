@@ -174,7 +174,7 @@ fn warnings(
 
 /// The acceptances of a request: chances, then traces by folder and drafter.
 fn accepted(request: &Request) -> Result<Vec<Accepted>> {
-    let mut accepted: Vec<Accepted> = request.alphas.iter().copied().map(Accepted::Iid).collect();
+    let mut accepted: Vec<Accepted> = request.alphas.iter().copied().map(Accepted::iid).collect();
     for folder in &request.traces {
         let shown = folder.display();
         let (rows, prompts): (Vec<TraceRow>, Vec<PromptRow>) = (read_raw(folder)?, read(folder)?);
