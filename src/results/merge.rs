@@ -14,16 +14,15 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// If the parts are of different sweeps, machines or versions, a part or cell is missing or there twice, or one is in use.
 pub fn merge_shards(shards: &[PathBuf], out: &Path) -> Result<()> {
-    let mut locks = Vec::new();
     let mut stamps: Vec<Stamp> = Vec::new();
     for shard in shards {
         let stamp = Stamp::read(shard)?.filter(|stamp| stamp.identity.shard.is_some());
         let shown = shard.display();
         stamps
             .push(stamp.ok_or_else(|| crate::usage!("{shown}: is no part of a sweep; name folders of sweep --shard"))?);
-        locks.push(lock(shard)?);
     }
     let merged = merged_stamp(shards, &stamps)?;
+    let _locks = shards.iter().map(|shard| lock(shard)).collect::<Result<Vec<_>>>()?;
     let mut rows: Vec<CellRow> = Vec::new();
     let mut launches = merged.launches.clone();
     let mut homes: BTreeMap<String, &Path> = BTreeMap::new();
