@@ -22,6 +22,7 @@ mod cost_report;
 mod distill;
 #[cfg(feature = "mlx")]
 mod doctor;
+mod explain;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
@@ -33,6 +34,7 @@ mod merge;
 mod output;
 mod plan;
 mod predict;
+mod report;
 mod schema;
 mod screen;
 mod shell;
@@ -81,10 +83,12 @@ enum Command {
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
+    Report(report::Args),
     Predict(predict::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
     Merge(merge::Args),
+    Explain(explain::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
@@ -118,6 +122,8 @@ pub fn run() -> Result<()> {
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Predict(args) => predict::run(args, &cli.global),
+        Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
         Command::Merge(args) => merge::run(args, &cli.global),
@@ -168,7 +174,7 @@ mod tests {
     fn a_wrong_command_line_is_one_line() {
         for (arguments, expected) in [
             (&["analize"][..], "unrecognized subcommand 'analize'; a similar subcommand exists: 'analyze'"),
-            (&["analyze"], "the following required arguments were not provided: <DIR|FILE.csv>..."),
+            (&["analyze"], "the following required arguments were not provided: <DIR|FILE>..."),
             (&["analyze", "x", "--margin", "y"], "invalid value 'y' for '--margin <SHARE>': invalid float literal"),
         ] {
             assert_eq!(message(arguments), format!("{expected}; --help lists what there is"));
