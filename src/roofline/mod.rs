@@ -15,6 +15,7 @@ mod replay;
 mod ruled;
 mod shape;
 mod stop;
+mod transfer;
 
 pub use acceptance::{Acceptance, PositionCount, expected_tokens};
 pub use calibration::{Bin, Calibration, Outcome};
@@ -30,3 +31,4 @@ pub use ruled::{
 };
 pub use shape::{Forward, ModelShape, WeightFormat};
 pub use stop::{Seen, Source, StopRule, Stopper};
+pub use transfer::{Decomposition, Floor, Rest};

@@ -2,11 +2,12 @@
 
 use super::toml_file::{self, field_error};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// A rule as declared; `src/roofline/stop.rs` says what each does.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum StopSpec {
     /// Ends before the first token whose confidence is below `threshold`.
