@@ -251,6 +251,25 @@ fn another_corpus_is_not_gone_on_with() {
     place.refused(&with(&[]), 2, &["a/corpus.json: ", "missing field `schema_version`"]);
 }
 
+#[test]
+fn a_corpus_trains_a_drafter_that_drafts() {
+    let place = workplace();
+    succeeded(place.run(&[&CORPUS[..11], &["6000", "--out", "a"]].concat()));
+    let generate = ["generate", "tiny", "-p", "say ab", "--chat", "-n", "24", "--ignore-eos", "--json"];
+    let plain = succeeded(place.run(&generate));
+    for (name, more) in [("plain", &["--export-quantize", "8:32"][..]), ("features", &["--features", "--rollout", "2"])]
+    {
+        let distill = ["distill", "tiny", "--corpus", "a", "--out", name, "--layers", "1", "--head-vocabulary", "60"];
+        let steps = ["--steps", "4", "--batch", "4", "--held-out", "8", "--warm-up", "1", "--quiet", "--json"];
+        let trained = place.run(&[&distill[..], &steps, more].concat());
+        assert!(trained.status.success(), "{trained:?}");
+        place.write("d.toml", &format!("kind = \"distilled\"\npath = \"{name}\"\n"));
+        let drafted = succeeded(place.run(&[&generate[..], &["--draft", "d.toml", "--draft-length", "3"]].concat()));
+        assert_eq!(drafted["text"], plain["text"], "{name}");
+        assert!(drafted["drafted"].as_u64().unwrap() > 0, "{name}");
+    }
+}
+
 /// Prompts that a draft length is chosen or confirmed on must not have been trained on.
 #[test]
 fn no_prompt_set_shares_eight_words_with_the_seeds() {
