@@ -248,7 +248,7 @@ fn another_corpus_is_not_gone_on_with() {
     place.set("a/corpus.json", &[("schema_version", json!(9))]);
     place.refused(&with(&[]), 2, &["a/corpus.json: schema_version: is 9, this program reads 1"]);
     place.write("a/corpus.json", "{}");
-    place.refused(&with(&[]), 2, &["a/corpus.json: ", "missing field `schema_version`"]);
+    place.refused(&with(&[]), 2, &["a/corpus.json: missing field `schema_version`"]);
 }
 
 #[test]

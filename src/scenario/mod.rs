@@ -32,3 +32,4 @@ pub use reference_file::{PublishedDrafter, REFERENCE_FILE, ReferenceFile};
 pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};
 pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
 pub use sweep::{Cell, Precision, Sweep};
+pub use toml_file::parse_json;
