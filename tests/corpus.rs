@@ -187,6 +187,27 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
     assert_eq!((&again["tokens_added"], &again["tokens"]), (&json!(0), &summary["tokens"]));
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_between_shards() {
+    let place = workplace();
+    let arguments = [&CORPUS[..11], &["1000000", "--out", "a"]].concat();
+    let (out, errors) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let child = place.command(&arguments).stdout(out).stderr(errors).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !place.path("a/corpus.json").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: a signal to a process that this test started.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopped; the same command goes on with shard"));
+    let summary = succeeded(output);
+    let all = sequences(&place.path("a"));
+    assert_eq!((&summary["complete"], summary["sequences"].as_u64()), (&json!(false), Some(all.len() as u64)));
+    assert!(!all.is_empty());
+}
+
 #[test]
 fn plain_texts_come_first_and_count_from_their_start() {
     let place = workplace();
