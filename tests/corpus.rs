@@ -187,6 +187,27 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
     assert_eq!((&again["tokens_added"], &again["tokens"]), (&json!(0), &summary["tokens"]));
 }
 
+#[cfg(unix)]
+#[test]
+fn an_interrupt_stops_between_shards() {
+    let place = workplace();
+    let arguments = [&CORPUS[..11], &["1000000", "--out", "a"]].concat();
+    let (out, errors) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let child = place.command(&arguments).stdout(out).stderr(errors).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !place.path("a/corpus.json").exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SAFETY: a signal to a process that this test started.
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("stopped; the same command goes on with shard"));
+    let summary = succeeded(output);
+    let all = sequences(&place.path("a"));
+    assert_eq!((&summary["complete"], summary["sequences"].as_u64()), (&json!(false), Some(all.len() as u64)));
+    assert!(!all.is_empty());
+}
+
 #[test]
 fn plain_texts_come_first_and_count_from_their_start() {
     let place = workplace();
@@ -248,7 +269,26 @@ fn another_corpus_is_not_gone_on_with() {
     place.set("a/corpus.json", &[("schema_version", json!(9))]);
     place.refused(&with(&[]), 2, &["a/corpus.json: schema_version: is 9, this program reads 1"]);
     place.write("a/corpus.json", "{}");
-    place.refused(&with(&[]), 2, &["a/corpus.json: ", "missing field `schema_version`"]);
+    place.refused(&with(&[]), 2, &["a/corpus.json: missing field `schema_version`"]);
+}
+
+#[test]
+fn a_corpus_trains_a_drafter_that_drafts() {
+    let place = workplace();
+    succeeded(place.run(&[&CORPUS[..11], &["6000", "--out", "a"]].concat()));
+    let generate = ["generate", "tiny", "-p", "say ab", "--chat", "-n", "24", "--ignore-eos", "--json"];
+    let plain = succeeded(place.run(&generate));
+    for (name, more) in [("plain", &["--export-quantize", "8:32"][..]), ("features", &["--features", "--rollout", "2"])]
+    {
+        let distill = ["distill", "tiny", "--corpus", "a", "--out", name, "--layers", "1", "--head-vocabulary", "60"];
+        let steps = ["--steps", "4", "--batch", "4", "--held-out", "8", "--warm-up", "1", "--quiet", "--json"];
+        let trained = place.run(&[&distill[..], &steps, more].concat());
+        assert!(trained.status.success(), "{trained:?}");
+        place.write("d.toml", &format!("kind = \"distilled\"\npath = \"{name}\"\n"));
+        let drafted = succeeded(place.run(&[&generate[..], &["--draft", "d.toml", "--draft-length", "3"]].concat()));
+        assert_eq!(drafted["text"], plain["text"], "{name}");
+        assert!(drafted["drafted"].as_u64().unwrap() > 0, "{name}");
+    }
 }
 
 /// Prompts that a draft length is chosen or confirmed on must not have been trained on.

@@ -376,6 +376,7 @@ fn a_target_with_other_weights_is_refused_unless_forced() {
     let generate = ["generate", "tiny", "-p", "one", "-n", "4", "--draft", "own.toml"];
     let parts = ["own.toml: path: ", "was trained for 'tiny', and the weights of tiny are others", "force = true"];
     place.refused(&generate, 2, &parts);
+    assert!(place.run(&[&generate[..], &["--force"]].concat()).status.success());
     place.write("own.toml", "kind = \"distilled\"\npath = \"own\"\nforce = true\n");
     assert!(place.run(&generate).status.success());
 }

@@ -52,6 +52,9 @@ pub struct Args {
     /// Tokens that the drafter proposes a round; 0 is plain decoding
     #[arg(long, default_value_t = 4, value_name = "N", requires = "draft")]
     draft_length: usize,
+    /// Draft with a trained drafter although it was trained for other weights
+    #[arg(long, requires = "draft")]
+    force: bool,
     /// The float type of the weights: float32, float16 or bfloat16; as stored if not given
     #[arg(long)]
     dtype: Option<Dtype>,
@@ -71,7 +74,11 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if args.draft_length > crate::scenario::MAX_WIDTH - 1 {
         return Err(crate::usage!("--draft-length {} is out of range: give 0 to 127", args.draft_length));
     }
-    let spec = args.draft.as_deref().map(|file| Ok::<_, anyhow::Error>((file, DraftSpec::read(file)?))).transpose()?;
+    let mut spec =
+        args.draft.as_deref().map(|file| Ok::<_, anyhow::Error>((file, DraftSpec::read(file)?))).transpose()?;
+    if let Some((_, spec)) = spec.as_mut().filter(|_| args.force) {
+        spec.insist();
+    }
     let stop = match args.draft.as_deref() {
         Some(file) if args.draft_length > 0 => stop_rule(file, args.draft_length)?,
         _ => None,

@@ -5,6 +5,7 @@
 //! are written under another name and renamed, so a reader and a resumed run see whole ones only.
 
 use crate::results::write_atomically;
+use crate::scenario::parse_json;
 use anyhow::{Context, Result, bail};
 use mlx_rs::Array;
 use serde::{Deserialize, Serialize};
@@ -87,9 +88,7 @@ impl Manifest {
         let text = std::fs::read_to_string(&path).map_err(|error| {
             crate::usage!("{shown}: cannot be read ({error}); name a folder that ridgepoint corpus made")
         })?;
-        let mut json = serde_json::Deserializer::from_str(&text);
-        let manifest: Manifest = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| crate::usage!("{shown}: {}: {}", error.path(), error.inner()))?;
+        let manifest: Manifest = parse_json(&path, &text)?;
         match manifest.schema_version {
             SCHEMA_VERSION => Ok(manifest),
             other => Err(crate::usage!("{shown}: schema_version: is {other}, this program reads {SCHEMA_VERSION}")),

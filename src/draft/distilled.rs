@@ -8,7 +8,7 @@ use crate::model::checkpoint::weights_sha256;
 use crate::model::transformer::Transformer;
 use crate::model::weights::{self, LoadOptions};
 use crate::model::{config, config_of};
-use crate::scenario::{DistilledDraft, Quantization, find};
+use crate::scenario::{DistilledDraft, Quantization, find, parse_json};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,12 +60,7 @@ impl Folder {
         let text = std::fs::read_to_string(path.join("config.json")).map_err(|error| {
             crate::usage!("{shown}: cannot be read ({error}); name a folder that ridgepoint distill made")
         })?;
-        let mut json = serde_json::Deserializer::from_str(&text);
-        let config: FolderConfig = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let field = error.path().to_string();
-            let field = if field == "." { String::new() } else { format!("{field}: ") };
-            crate::usage!("{shown}: {field}{}", error.inner())
-        })?;
+        let config: FolderConfig = parse_json(&path.join("config.json"), &text)?;
         if config.schema_version != SCHEMA_VERSION {
             return Err(crate::usage!(
                 "{shown}: schema_version: is {}, this program reads {SCHEMA_VERSION}; use the ridgepoint that made it",

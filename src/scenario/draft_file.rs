@@ -178,6 +178,13 @@ impl DraftSpec {
         Ok(spec)
     }
 
+    /// Sets `force` where the kind has it.
+    pub fn insist(&mut self) {
+        if let DraftSpec::Distilled(draft) = self {
+            draft.force = true;
+        }
+    }
+
     /// The kind as the file spells it.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -42,3 +42,4 @@ pub use shares::Shares;
 pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
 pub use stop_spec::StopSpec;
 pub use sweep::{Cell, Precision, Sweep};
+pub use toml_file::parse_json;

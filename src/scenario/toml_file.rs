@@ -1,4 +1,4 @@
-//! Reading one TOML file with errors that name the file, the line, the field and what was expected.
+//! Reading one TOML or JSON file with errors that name the file, the line, the field and what was expected.
 
 use crate::usage;
 use anyhow::{Error, Result};
@@ -29,6 +29,17 @@ pub fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     let document = toml::Deserializer::parse(text).map_err(|error| syntax_error(path, text, ".", &error))?;
     serde_path_to_error::deserialize(document)
         .map_err(|error| syntax_error(path, text, &error.path().to_string(), error.inner()))
+}
+
+/// The same of a JSON text, in which unknown keys are let be unless the type refuses them.
+pub fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(text)).map_err(|error| {
+        // No field is known where the text ends too early.
+        match error.path().to_string().as_str() {
+            "." | "?" => usage!("{}: {}", path.display(), error.inner()),
+            field => field_error(path, field, error.inner()),
+        }
+    })
 }
 
 /// An error about one field: `file: field: message`.
