@@ -6,20 +6,25 @@ mod tiny;
 
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::{Array, Dtype};
+use ridgepoint::decode::sampling::Sampling;
+use ridgepoint::decode::{Request, Round, plain, speculative};
 use ridgepoint::distill::acceptance::DRAFT_LENGTH;
 use ridgepoint::distill::adamw::{AdamW, Schedule, State};
 use ridgepoint::distill::corpus::Corpus;
-use ridgepoint::distill::graph::{Frozen, Graph, evaluation_inputs, step_inputs};
+use ridgepoint::distill::graph::{Batch, Frozen, Graph, evaluation_inputs, step_inputs};
 use ridgepoint::distill::settings::Settings;
 use ridgepoint::distill::target::Target;
 use ridgepoint::distill::train::{Job, batch};
+use ridgepoint::draft;
 use ridgepoint::machine::device::{self, DeviceKind};
 use ridgepoint::measure::Progress;
+use ridgepoint::model::language_model::LanguageModel;
 use ridgepoint::model::transformer::Logits;
 use ridgepoint::model::weights::LoadOptions;
 use ridgepoint::results::{TrainingRow, Wire, read_rows};
-use ridgepoint::scenario;
+use ridgepoint::scenario::{self, DraftSpec};
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -251,6 +256,73 @@ fn training_lowers_the_loss() {
     let config: Value = serde_json::from_str(&fs::read_to_string(root.path().join("config.json")).unwrap()).unwrap();
     let loss = config["training"]["held_out"]["loss"].as_f64().unwrap();
     assert!((loss - losses[3]).abs() < 1e-9, "what is exported is what was trained: {loss} {losses:?}");
+}
+
+/// Rounds of four on the target's greedy text accept what the evaluation of training, which reads that text once, says: the
+/// drafter in use is the one that was trained.
+#[test]
+fn a_trained_drafter_drafts_in_use_as_its_evaluation_says() {
+    for features in [false, true] {
+        let place = workplace();
+        let change = |settings: &mut Settings| {
+            (settings.features, settings.rollout) = (features, if features { 3 } else { 1 });
+            settings.steps = Some(40);
+            settings.head_vocabulary = 200;
+        };
+        train(&place.path("out"), change, 0, 0);
+        place.write("own.toml", "kind = \"distilled\"\npath = \"out\"\n");
+        let options = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
+        let model = LanguageModel::load(&place.path("tiny"), &options).unwrap();
+        let file = place.path("own.toml");
+        let spec = DraftSpec::read(&file).unwrap();
+        let mut drafter = draft::build(&file, &spec, &model, &|_| unreachable!()).unwrap();
+        let (mut used, mut expected) = (Vec::new(), Vec::new());
+        for start in 0..12u32 {
+            let prompt: Vec<u32> = (0..6).map(|n| (start * 31 + n * 17) % 256).collect();
+            let max_tokens = 40;
+            let request = Request { prompt: &prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
+            let mut rounds = Vec::new();
+            let mut observe = |round: Round| rounds.push(round.accepted);
+            speculative::decode(&model.transformer, drafter.as_mut(), DRAFT_LENGTH, &request, &mut observe).unwrap();
+            let tokens = plain::decode(&model.transformer, &request, &mut |_| ()).unwrap().tokens;
+            let walked = walk(&place.path("out"), features, &[&prompt[..], &tokens].concat(), prompt.len() - 1);
+            assert!(walked.len() > 5);
+            used.push(rounds[..walked.len()].to_vec());
+            expected.push(walked);
+        }
+        assert_eq!(used, expected, "features: {features}");
+        let all: HashSet<usize> = expected.concat().into_iter().collect();
+        assert!(all.len() > 2, "a text that tests little: {expected:?}");
+    }
+}
+
+/// How many drafts each whole round over `text` from input position `start` on has accepted, by the graph's evaluation.
+fn walk(folder: &Path, features: bool, text: &[u32], start: usize) -> Vec<usize> {
+    let (target, _) = load();
+    let (drafter, _) = target.drafter(&[1], features).unwrap();
+    let stored = Array::load_safetensors(folder.join("model.safetensors")).unwrap();
+    let weights: Vec<Array> = drafter.tensors.iter().map(|tensor| stored[&tensor.name].clone()).collect();
+    let ids: Vec<u32> = stored["draft_ids"].to_vec_exact().unwrap();
+    let adamw = AdamW { beta1: 0.9, beta2: 0.95, epsilon: 1e-8, weight_decay: 0.01, clip: 1.0 };
+    let rollout = features.then_some(3);
+    let (target_decoder, dtype) = (target.decoder.clone(), Dtype::Float32);
+    let graph = Graph { drafter, target: target_decoder, adamw, hard_weight: 0.0, dtype, rollout };
+    let shape = [1, text.len() as i32];
+    let batch = Batch {
+        tokens: Array::from_slice(text, &shape),
+        counted: mlx_rs::ops::ones::<f32>(&shape).unwrap(),
+        positions: Array::from_f32(1.0),
+    };
+    let outputs = graph.evaluate(&evaluation_inputs(&weights, &batch, &frozen(&target, &ids)), DRAFT_LENGTH).unwrap();
+    let passes = outputs[1].dim(0) as usize;
+    let hits: Vec<bool> = outputs[1].to_vec_exact().unwrap();
+    let hit = |place: usize, at: usize| hits[place.min(passes - 1) * text.len() + at];
+    let (mut at, mut rounds) = (start, Vec::new());
+    while at + DRAFT_LENGTH < text.len() {
+        rounds.push((0..DRAFT_LENGTH).take_while(|&place| hit(place, at + place)).count());
+        at += rounds[rounds.len() - 1] + 1;
+    }
+    rounds
 }
 
 fn arguments<'a>(more: &[&'a str]) -> Vec<&'a str> {

@@ -169,7 +169,8 @@ def main():
     save_file({"tokens": tokens, "lengths": lengths, "loss_from": loss_from}, OUT / "shard-00000.safetensors")
     sha256 = hashlib.sha256((MODEL / "model.safetensors").read_bytes()).hexdigest()
     manifest = {"schema_version": 1, "target": "llama", "target_sha256": sha256, "vocab_size": CONFIG["vocab_size"],
-                "sequence_tokens": WIDTH, "seed": 20, "temperatures": [], "sources": ["random"],
+                "sequence_tokens": WIDTH, "seed": 20, "batch": SEQUENCES, "temperatures": [],
+                "precision": "float32", "sources": {"seeds_sha256": "", "texts": []},
                 "shards": [{"file": "shard-00000.safetensors", "sequences": SEQUENCES, "tokens": int(lengths.sum())}]}
     (OUT / "corpus.json").write_text(json.dumps(manifest, indent=2) + "\n")
 

@@ -1,29 +1,13 @@
 //! The text that a drafter is trained on: folders as `ridgepoint corpus` writes them, read into memory whole.
 
+use crate::corpus::store::Manifest;
 use crate::model::safetensors;
 use crate::model::stored::{Catalogue, Encoding};
 use anyhow::{Context, Result, bail, ensure};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-use serde::Deserialize;
 use std::path::{Path, PathBuf};
-
-/// The part of `corpus.json` that training reads.
-#[derive(Debug, Deserialize)]
-struct Manifest {
-    schema_version: u32,
-    target_sha256: String,
-    vocab_size: usize,
-    sequence_tokens: usize,
-    shards: Vec<Shard>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Shard {
-    file: String,
-    sequences: usize,
-}
 
 /// One text in [`Corpus::tokens`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +25,7 @@ pub struct Corpus {
     pub sequences: Vec<Sequence>,
     /// Tokens of the longest sequence that a folder may hold.
     pub sequence_tokens: usize,
-    /// SHA-256 of each folder's `corpus.json`.
+    /// SHA-256 of what each folder's `corpus.json` says.
     pub sha256: Vec<String>,
 }
 
@@ -56,20 +40,8 @@ impl Corpus {
     }
 
     fn add(&mut self, folder: &Path, target_sha256: &str, vocab_size: usize, force: bool) -> Result<()> {
-        let path = folder.join("corpus.json");
-        let name = path.display();
-        let text = std::fs::read_to_string(&path).map_err(|error| {
-            crate::usage!("{name}: cannot be read ({error}); make a corpus with: ridgepoint corpus TARGET --out DIR")
-        })?;
-        let mut json = serde_json::Deserializer::from_str(&text);
-        let manifest: Manifest = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| crate::usage!("{name}: {}: {}; make the corpus again", error.path(), error.inner()))?;
-        if manifest.schema_version != 1 {
-            return Err(crate::usage!(
-                "{name}: schema_version: {} is of another version; make the corpus again",
-                manifest.schema_version
-            ));
-        }
+        let name = folder.join("corpus.json").display().to_string();
+        let manifest = Manifest::read(folder)?;
         if manifest.target_sha256 != target_sha256 && !force {
             return Err(crate::usage!(
                 "{name}: target_sha256: the corpus was made by another target than this one ({} and {}); make one with it, or insist with --force",
@@ -77,10 +49,10 @@ impl Corpus {
                 short(target_sha256)
             ));
         }
-        if manifest.vocab_size != vocab_size {
+        if manifest.vocab_size as usize != vocab_size {
             return Err(crate::usage!("{name}: vocab_size: {} is not the target's {vocab_size}", manifest.vocab_size));
         }
-        self.sha256.push(crate::scenario::sha256_hex(text.as_bytes()));
+        self.sha256.push(crate::scenario::sha256_hex(&serde_json::to_vec(&manifest)?));
         self.sequence_tokens = self.sequence_tokens.max(manifest.sequence_tokens);
         for shard in &manifest.shards {
             let path = folder.join(&shard.file);
@@ -150,7 +122,8 @@ impl Corpus {
     }
 }
 
-/// Batches among which sequences are ordered by length.
+/// The most batches among which sequences are ordered by length; an eighth of a small corpus, or its batches would be the
+/// same in every epoch.
 const WINDOW: usize = 16;
 
 /// The batches in which training reads sequences: each sequence at most once an epoch (those that fill no batch wait for
@@ -185,7 +158,8 @@ impl Order {
         let mut sequences = self.sequences.clone();
         sequences.shuffle(&mut generator);
         sequences.truncate(sequences.len() / self.batch * self.batch);
-        for window in sequences.chunks_mut(WINDOW * self.batch) {
+        let window = (sequences.len() / self.batch / 8).clamp(1, WINDOW);
+        for window in sequences.chunks_mut(window * self.batch) {
             window.sort_by_key(|sequence| sequence.length);
         }
         let mut batches: Vec<_> = sequences.chunks_exact(self.batch).map(<[Sequence]>::to_vec).collect();
@@ -249,21 +223,32 @@ mod tests {
 
     #[test]
     fn every_epoch_has_all_sequences_in_an_order_of_its_own() {
-        let mut sequences = corpus().sequences;
-        sequences.iter_mut().enumerate().for_each(|(n, sequence)| sequence.length = 10 + n * 7 % 20);
+        let sequence = |n: usize| Sequence { start: n, length: 10 + n * 7 % 40, loss_from: 2 };
+        let sequences: Vec<Sequence> = (0..200).map(sequence).collect();
         let mut order = Order::new(sequences.clone(), 5, 3);
-        let mut epoch = |first: u64| (first..first + 4).flat_map(|step| order.batch(step).to_vec()).collect::<Vec<_>>();
-        let epochs = [epoch(0), epoch(4)];
-        assert_ne!(epochs[0], epochs[1]);
+        let mut epoch =
+            |first: u64| (first..first + 40).flat_map(|step| order.batch(step).to_vec()).collect::<Vec<_>>();
+        let epochs = [epoch(0), epoch(40)];
         for mut epoch in epochs.clone() {
-            for batch in epoch.chunks(5) {
-                assert!(batch.iter().all(|sequence| sequence.length < batch[0].length + 5), "{batch:?}");
-            }
+            let longest =
+                |batch: &[Sequence]| batch.iter().map(|sequence| sequence.length).max().unwrap() * batch.len();
+            let padded = |sequences: &[Sequence]| sequences.chunks(5).map(longest).sum::<usize>();
+            let tokens: usize = sequences.iter().map(|sequence| sequence.length).sum();
+            assert!(padded(&epoch) - tokens < (padded(&sequences) - tokens) / 2, "{} {tokens}", padded(&epoch));
             epoch.sort_by_key(|sequence| sequence.start);
             assert_eq!(epoch, sequences);
         }
+        let batches = epochs.map(|epoch| {
+            let mut batches: Vec<Vec<usize>> =
+                epoch.chunks(5).map(|batch| batch.iter().map(|sequence| sequence.start).collect()).collect();
+            batches.iter_mut().for_each(|batch| batch.sort_unstable());
+            batches
+        });
+        let again = batches[1].iter().filter(|batch| batches[0].contains(batch)).count();
+        assert!(again < 10, "{again} of 40 batches are the same in two epochs");
         // A step depends on its number alone: a resumed run reads the same.
-        assert_eq!(Order::new(sequences, 5, 3).batch(6), &epochs[1][10..15]);
+        let step = Order::new(sequences.clone(), 5, 3).batch(47).to_vec();
+        assert_eq!(step, order.batch(47));
     }
 
     #[test]

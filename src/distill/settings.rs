@@ -10,7 +10,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     pub target_sha256: String,
-    /// SHA-256 of each `corpus.json`.
+    /// SHA-256 of what each `corpus.json` says.
     pub corpus: Vec<String>,
     /// The target's layers that the drafter's start as.
     pub init: Vec<usize>,
