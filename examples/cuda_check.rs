@@ -21,11 +21,14 @@ mod linux {
     use mlx_rs::ops::indexing::TryIndexOp;
     use mlx_rs::ops::{concatenate, dequantize, matmul, quantize, sigmoid};
     use mlx_rs::{Array, Dtype, random};
-    use ridgepoint::fused::cuda::{self, Epilogue, MAX_ROWS, Weights};
+    use ridgepoint::fused::cuda::{self, Epilogue, Weights};
     use ridgepoint::machine::device;
     use ridgepoint::model::timed::TimedModel;
     use ridgepoint::model::transformer::{Logits, Transformer};
     use ridgepoint::scenario::Quantization;
+
+    /// Rows that all products serve.
+    const ROWS: i32 = 32;
 
     pub fn main() -> Result<()> {
         device::select(None)?;
@@ -87,9 +90,9 @@ mod linux {
                 Weights { weight: &weight, quantized: Some((&scales, &biases, group, bits)) }
             }
         };
-        let x = normal(&[1, MAX_ROWS, inputs], 2, dtype)?;
+        let x = normal(&[1, ROWS, inputs], 2, dtype)?;
         let product = matmul(x.as_dtype(Dtype::Float32)?, exact.t())?;
-        let (residual, bias) = (normal(&[1, MAX_ROWS, outputs], 3, dtype)?, normal(&[outputs], 4, dtype)?);
+        let (residual, bias) = (normal(&[1, ROWS, outputs], 3, dtype)?, normal(&[outputs], 4, dtype)?);
         let half = outputs / 2;
         let (gate, up) = (product.try_index((.., .., ..half))?, product.try_index((.., .., half..))?);
         let cases = [
@@ -106,7 +109,7 @@ mod linux {
             // The negation, so that no NaN passes.
             ensure!(!(error >= tolerance) && error.is_finite(), "{epilogue:?} is off by {error}");
             worst = worst.max(error);
-            for rows in 1..MAX_ROWS {
+            for rows in [1, 2, 5, 8, 9, 16, 17, 31] {
                 let part = |array: &Array| array.try_index((.., ..rows, ..));
                 let extra;
                 let epilogue = match epilogue {
@@ -117,7 +120,7 @@ mod linux {
                     other => other,
                 };
                 let some = cuda::product(&part(&x)?, weights, epilogue)?.context("not served")?;
-                ensure!(same(&some, &part(&all)?)?, "{epilogue:?}: {rows} rows give other bits than {MAX_ROWS}");
+                ensure!(same(&some, &part(&all)?)?, "{epilogue:?}: {rows} rows give other bits than {ROWS}");
             }
         }
         println!(
@@ -129,7 +132,7 @@ mod linux {
     /// Logits against MLX's own operations, and of tokens together against the same one by one.
     fn whole(name: &str, bits: i32, model: &Transformer, text: &[u32]) -> Result<()> {
         let tokens = |from: usize, to: usize| Array::from_slice(&text[from..to], &[1, (to - from) as i32]);
-        for (held, width) in [(0, 5), (125, 5), (500, 8), (300, 16)] {
+        for (held, width) in [(0, 5), (125, 5), (500, 8), (300, 16), (200, 40)] {
             let started = || -> Result<_> {
                 let mut cache = model.new_cache();
                 cache.reserve(1000);
@@ -154,7 +157,7 @@ mod linux {
                 distance(&together, &mlx)?,
                 if exact { "the same bits" } else { "OTHER BITS" },
             );
-            ensure!(exact, "{width} tokens behind {held} give other bits than one by one");
+            ensure!(exact || width > 32, "{width} tokens behind {held} give other bits than one by one");
             ensure!(distance(&together, &mlx)? < 0.05, "the logits are not MLX's");
             // What was rolled back is overwritten, by our kernels and by MLX's.
             cache.truncate(held as i32);

@@ -1,7 +1,7 @@
 //! Attention of a few new tokens over the cache: head norms, rotary embedding, the cache's update, scores, softmax, values.
 
 use super::kernel::{Kernel, Launch};
-use super::{MAX_ROWS, serves};
+use super::serves;
 use anyhow::Result;
 use mlx_rs::ops::broadcast_to;
 use mlx_rs::{Array, Dtype};
@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 /// Places of the cache that a block takes at a time, and rows of queries.
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
+/// Tokens of a sequence up to which we are faster than MLX.
+const MAX_WIDTH: i32 = 64;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -26,12 +28,12 @@ impl Heads {
     /// Whether attention of `width` tokens in `batch` sequences is served, for a mask or not.
     pub fn serve(&self, qkv: &Array, masked: bool) -> bool {
         let group = self.queries / self.keys;
-        matches!(self.head_dim, 64 | 128) && group <= ROWS && !masked && qkv.dim(1) <= MAX_ROWS && serves(qkv)
+        matches!(self.head_dim, 64 | 128) && group <= ROWS && !masked && qkv.dim(1) <= MAX_WIDTH && serves(qkv)
     }
 
     /// As many zeros as [`attention`] wants to count with.
     pub fn turns(&self, batch: i32) -> Result<Array> {
-        Ok(mlx_rs::ops::zeros_dtype(&[batch * self.keys * MAX_ROWS], Dtype::Uint32)?)
+        Ok(mlx_rs::ops::zeros_dtype(&[batch * self.keys * MAX_WIDTH], Dtype::Uint32)?)
     }
 }
 

@@ -1,4 +1,9 @@
 // What the kernels share: 16-bit floats, the tensor cores' product, and vector loads.
+
+// MLX declares the kernel and leaves no room for its bounds. They give the compiler the registers to have many loads under way.
+#undef __global__
+#define __global__ __attribute__((global)) __launch_bounds__(256, 1)
+
 namespace ridgepoint {
 
 template <typename T>

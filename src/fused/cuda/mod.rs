@@ -2,8 +2,8 @@
 //! with what follows them, and attention with rotary embedding and cache. MLX compiles them where they run.
 //!
 //! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here a layer
-//! is seven kernels, and the products read their weights once, close to memory speed, for up to [`MAX_ROWS`] rows. Like our
-//! operations on the CPU, they compute a row in an order that does not depend on the rows beside it.
+//! is seven kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
+//! compute a row in an order that does not depend on the rows beside it.
 //!
 //! Arrays must be float16 or bfloat16; everything else is left to MLX.
 //!
@@ -20,9 +20,6 @@ pub use product::{Epilogue, Weights, product};
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 use std::cell::Cell;
 use std::sync::OnceLock;
-
-/// Rows from which on MLX's products are used.
-pub const MAX_ROWS: i32 = 16;
 
 thread_local! {
     static OFF: Cell<bool> = const { Cell::new(false) };

@@ -19,23 +19,24 @@ struct Piece<16, GROUP> {
   static constexpr int inputs = 32;
 };
 
-// `x` is [rows, K] of T, rows <= 8 NT. `w` is [N, K]: T for 16 bits, else values of 4 or 8 bits, the lowest first, that
+// `x` is [all, K] of T; the grid is (parts of 8 NT rows, tiles of outputs), so that blocks that read the same weights run side
+// by side. `w` is [N, K]: T for 16 bits, else values of 4 or 8 bits, the lowest first, that
 // stand for scale * value + bias with a scale and a bias for every GROUP inputs. `extra` is the bias [N], or the residual
-// [rows, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first.
+// [all, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first.
 template <typename T, int BITS, int GROUP, int K, int N, int MT, int NT, int WARPS, int U, int EPILOGUE>
 __device__ __forceinline__ void product(
-    const T* x, int rows, const void* w, const T* scales, const T* biases, const T* extra, T* y) {
+    const T* x, int all, const void* w, const T* scales, const T* biases, const T* extra, T* y) {
   using P = Piece<BITS, GROUP>;
   constexpr int PIECES = K / P::inputs;
   constexpr int TILES = EPILOGUE == SWIGLU ? MT / 2 : MT;
   static_assert(K % P::inputs == 0 && PIECES % U == 0 && N % (16 * TILES) == 0);
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-  const int first = blockIdx.x * 16 * TILES;
+  const int first = blockIdx.y * 16 * TILES, above = blockIdx.x * 8 * NT, rows = min(8 * NT, all - above);
   auto tile = [&](int i) { return EPILOGUE == SWIGLU && i >= TILES ? N + first + 16 * (i - TILES) : first + 16 * i; };
 
   float sums[MT][NT][4] = {};
   const T* mine[NT];
-  for (int n = 0; n < NT; ++n) mine[n] = x + size_t(min(8 * n + g, rows - 1)) * K + t * (P::inputs / 4);
+  for (int n = 0; n < NT; ++n) mine[n] = x + size_t(above + min(8 * n + g, rows - 1)) * K + t * (P::inputs / 4);
 
   for (int piece = warp * U; piece < PIECES; piece += WARPS * U) {
     unsigned q[MT][2][U][P::words];
@@ -151,7 +152,7 @@ __device__ __forceinline__ void product(
   };
   for (int place = threadIdx.x; place < rows * 16 * TILES; place += 32 * WARPS) {
     const int row = place / (16 * TILES), output = place % (16 * TILES);
-    const size_t to = size_t(row) * N + first + output;
+    const size_t to = size_t(above + row) * N + first + output;
     float value = sum(row, output);
     if constexpr (EPILOGUE == BIAS) value += to_float(extra[first + output]);
     if constexpr (EPILOGUE == RESIDUAL) value += to_float(extra[to]);

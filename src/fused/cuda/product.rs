@@ -1,7 +1,7 @@
 //! Products of a few rows with a weight matrix, and what follows them.
 
 use super::kernel::{Kernel, Launch};
-use super::{MAX_ROWS, serves};
+use super::serves;
 use anyhow::Result;
 use mlx_rs::Array;
 use std::sync::OnceLock;
@@ -28,7 +28,7 @@ pub enum Epilogue<'a> {
 }
 
 /// How a block's work is cut: tiles of 16 outputs, warps that share out the inputs, pieces that a warp reads at a time. Timed
-/// on an H200 over Mistral-7B's shapes.
+/// on an H100 and an H200 over Mistral-7B's shapes.
 struct Cut {
     tiles: i32,
     warps: i32,
@@ -46,9 +46,11 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
     let piece = if bits == 16 { 32 } else { group };
     let typed = weights.quantized.map_or(weights.weight, |(scales, ..)| scales).dtype() == x.dtype();
     let known = matches!(bits, 4 | 8 | 16) && matches!(group, 32 | 64 | 128);
-    if !(typed && known && rows <= MAX_ROWS && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
+    if !(typed && known && rows <= max_rows(bits) && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
         return Ok(None);
     }
+    // Tiles of 8 rows: up to four share what was read of the weights.
+    let row_tiles = if rows > 16 { 4 } else { (rows + 7) / 8 };
     let cut = cut(bits, outputs, inputs / piece, swiglu);
     let (scales, biases) = weights.quantized.map_or((x, x), |(scales, biases, ..)| (scales, biases));
     let (kind, extra) = match epilogue {
@@ -58,7 +60,11 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
         Epilogue::Swiglu => (3, x),
     };
     let launch = Launch {
-        blocks: [outputs / 16 / if swiglu { cut.tiles / 2 } else { cut.tiles }, 1, 1],
+        blocks: [
+            (rows + 8 * row_tiles - 1) / (8 * row_tiles),
+            outputs / 16 / if swiglu { cut.tiles / 2 } else { cut.tiles },
+            1,
+        ],
         threads: 32 * cut.warps,
         dtype: x.dtype(),
         numbers: &[
@@ -67,7 +73,7 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
             (c"K", inputs),
             (c"N", outputs),
             (c"MT", cut.tiles),
-            (c"NT", (rows + 7) / 8),
+            (c"NT", row_tiles),
             (c"WARPS", cut.warps),
             (c"U", cut.unroll),
             (c"EPILOGUE", kind),
@@ -76,6 +82,15 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
     let shape = [x.dim(0), x.dim(1), outputs];
     let [y] = kernel().add(&[x, weights.weight, scales, biases, extra], [(&shape, x.dtype())], &launch)?;
     Ok(Some(y))
+}
+
+/// Rows up to which we are faster than MLX, whose products for many rows of wide weights are good.
+fn max_rows(bits: i32) -> i32 {
+    match bits {
+        4 => 128,
+        8 => 64,
+        _ => 32,
+    }
 }
 
 fn kernel() -> &'static Kernel {
