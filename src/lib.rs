@@ -19,7 +19,11 @@ pub mod stats;
 #[cfg(all(feature = "mlx", target_os = "linux"))]
 pub mod blas;
 #[cfg(feature = "mlx")]
+pub mod corpus;
+#[cfg(feature = "mlx")]
 pub mod decode;
+#[cfg(feature = "mlx")]
+pub mod distill;
 #[cfg(feature = "mlx")]
 pub mod draft;
 #[cfg(all(feature = "mlx", target_os = "linux"))]

@@ -14,14 +14,20 @@ mod baseline;
 #[cfg(feature = "mlx")]
 mod convert;
 #[cfg(feature = "mlx")]
+mod corpus;
+#[cfg(feature = "mlx")]
 mod cost;
 mod cost_report;
+#[cfg(feature = "mlx")]
+mod distill;
 #[cfg(feature = "mlx")]
 mod doctor;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+#[cfg(feature = "mlx")]
+mod interrupt;
 mod output;
 mod plan;
 mod screen;
@@ -79,6 +85,10 @@ enum Command {
     #[cfg(feature = "mlx")]
     Convert(convert::Args),
     #[cfg(feature = "mlx")]
+    Corpus(corpus::Args),
+    #[cfg(feature = "mlx")]
+    Distill(distill::Args),
+    #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
 }
 
@@ -104,6 +114,10 @@ pub fn run() -> Result<()> {
         Command::Generate(args) => generate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Convert(args) => convert::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Corpus(args) => corpus::run(args, &cli.global),
+        #[cfg(feature = "mlx")]
+        Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
     }

@@ -1,7 +1,7 @@
 //! `ridgepoint tune`: the main job, from a scenario to a draft length.
 
 use super::screen::Screen;
-use super::{Global, analyze};
+use super::{Global, analyze, interrupt};
 use crate::machine::device;
 use crate::machine::environment::Environment;
 use crate::measure::job::Job;
@@ -10,7 +10,7 @@ use crate::scenario::{self, parse_budget};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Choose a draft length: measure verification cost and acceptance, time the promising lengths, decide and confirm
@@ -79,7 +79,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         return analyze::folder(&folder, args.json, false);
     }
     if args.anytime {
-        stop_on_interrupt(&stop)?;
+        interrupt::stop_on_interrupt(&stop).context("--anytime")?;
     }
     let mut screen = Screen::new(args.quiet);
     let derived = job.run(&folder, &mut screen)?;
@@ -97,18 +97,4 @@ impl Args {
             _ => Design::Blocks,
         }
     }
-}
-
-/// The first Ctrl-C asks to stop after the run that is being timed; another one, a second later or more, ends the program at
-/// once. Shells and `timeout` may send one interrupt twice.
-fn stop_on_interrupt(stop: &Arc<AtomicBool>) -> Result<()> {
-    let stop = Arc::clone(stop);
-    let mut first: Option<Instant> = None;
-    ctrlc::set_handler(move || {
-        stop.store(true, Ordering::Relaxed);
-        if first.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(1) {
-            std::process::exit(130);
-        }
-    })
-    .context("--anytime: Ctrl-C cannot be caught here")
 }

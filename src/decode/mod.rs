@@ -12,6 +12,8 @@ use anyhow::Result;
 use keys::KeyStream;
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::argmax_axis;
+use mlx_rs::ops::{concatenate, zeros_dtype};
+use mlx_rs::transforms::eval;
 use sampling::Sampling;
 
 /// A prompt is read in pieces of this many tokens, which bounds the memory that attention needs.
@@ -70,6 +72,20 @@ pub fn prefill_batch(model: &Transformer, cache: &mut KvCache, prompt: &[u32], b
         model.prefill(&Array::from_slice(&chunk.repeat(batch), &[batch as i32, chunk.len() as i32]), cache)?;
     }
     Ok(())
+}
+
+/// The same for one text, with the normed hidden states of what was read: `[1, len - 1, hidden]`.
+pub fn prefill_hidden(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) -> Result<Array> {
+    let mut all = Vec::new();
+    for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK) {
+        let hidden = model.hidden_states(&Array::from_slice(chunk, &[1, chunk.len() as i32]), None, cache)?;
+        eval(cache.arrays().chain([&hidden]))?;
+        all.push(hidden);
+    }
+    if all.is_empty() {
+        return Ok(zeros_dtype(&[1, 0, model.config.hidden_size], model.dtype())?);
+    }
+    Ok(concatenate(&all, 1)?)
 }
 
 /// One token a row of `logits` (`[n, vocab]` to `[n]`); a key is spent only where chance decides.

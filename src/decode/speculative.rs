@@ -3,13 +3,14 @@
 use super::accept::{self, Accepted};
 use super::keys::KeyStream;
 use super::sampling::Sampling;
-use super::{Request, Round, Run, prefill};
+use super::{Request, Round, Run, prefill, prefill_hidden};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
-use crate::model::transformer::{Logits, Transformer};
+use crate::model::transformer::Transformer;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
+use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::transforms::eval;
 use std::time::Instant;
 
@@ -26,8 +27,14 @@ pub fn decode(
     let room = (request.prompt.len() + request.max_tokens + draft_length) as i32;
     let mut cache = model.new_cache();
     cache.reserve(room);
-    prefill(model, &mut cache, request.prompt)?;
-    drafter.begin(request.prompt, room)?;
+    if drafter.hidden_size().is_some() {
+        let hidden = prefill_hidden(model, &mut cache, request.prompt)?;
+        drafter.begin(request.prompt, room)?;
+        drafter.observe(&hidden)?;
+    } else {
+        prefill(model, &mut cache, request.prompt)?;
+        drafter.begin(request.prompt, room)?;
+    }
     let prefill_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();
@@ -38,7 +45,7 @@ pub fn decode(
     while !ended && run.tokens.len() < request.max_tokens {
         let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
         let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
-        let mut tokens = verify(model, &mut cache, &committed, proposal, &request.sampling, &mut keys)?;
+        let (mut tokens, hidden) = verify(model, &mut cache, &committed, proposal, &request.sampling, &mut keys)?;
         let accepted = tokens.len() - 1;
         run.rounds += 1;
         run.drafted += drafted;
@@ -54,6 +61,9 @@ pub fn decode(
         committed.extend_from_slice(&tokens);
         run.tokens.extend_from_slice(&tokens);
         drafter.settle(&committed)?;
+        if drafter.hidden_size().is_some() {
+            drafter.observe(&hidden.try_index((.., ..tokens.len() as i32, ..))?)?;
+        }
         observe(Round { tokens: &tokens, accepted: accepted.min(tokens.len()), drafted });
     }
     run.seconds = started.elapsed().as_secs_f64();
@@ -61,7 +71,8 @@ pub fn decode(
 }
 
 /// One target forward over the last committed token and the drafts, and what is committed of it: the accepted
-/// drafts and one token of the target's own. The cache is left holding all committed tokens but that last one.
+/// drafts and one token of the target's own; with the normed hidden states of all. The cache is left holding all
+/// committed tokens but that last one.
 fn verify(
     model: &Transformer,
     cache: &mut KvCache,
@@ -69,7 +80,7 @@ fn verify(
     proposal: Option<Proposal>,
     sampling: &Sampling,
     keys: &mut KeyStream,
-) -> Result<Vec<u32>> {
+) -> Result<(Vec<u32>, Array)> {
     let last = Array::from_slice(&committed[committed.len() - 1..], &[1]);
     let (drafts, probabilities) = match proposal {
         Some(proposal) => (proposal.tokens, proposal.probabilities),
@@ -77,7 +88,8 @@ fn verify(
     };
     let input = concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
     let width = input.dim(1);
-    let logits = model.forward(&input, cache, Logits::All)?.reshape(&[width, -1])?;
+    let hidden = model.hidden_states(&input, None, cache)?;
+    let logits = model.head(&hidden)?.reshape(&[width, -1])?;
     let Accepted { count, tokens } = if sampling.is_greedy() {
         accept::greedy(&drafts, &logits)?
     } else {
@@ -86,5 +98,5 @@ fn verify(
     eval([&count, &tokens])?;
     let accepted = count.try_item_exact::<i32>()?;
     cache.truncate(committed.len() as i32 + accepted);
-    Ok(tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec())
+    Ok((tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec(), hidden))
 }

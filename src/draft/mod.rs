@@ -3,6 +3,8 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
+pub mod conditioned;
+pub mod distilled;
 pub mod lookup;
 pub mod model;
 
@@ -29,7 +31,17 @@ pub fn build(
     find: &dyn Fn(&str) -> Result<PathBuf>,
 ) -> Result<Box<dyn Drafter>> {
     let name = file.display();
-    let DraftSpec::Model(draft) = spec else { return Prototype::derived(file, spec, &target.transformer)?.drafter() };
+    let draft = match spec {
+        DraftSpec::Model(draft) => draft,
+        DraftSpec::Distilled(draft) => {
+            let folder = distilled::Folder::open(file, draft)?;
+            if !draft.force {
+                folder.check_target(file, &target.checkpoint.path)?;
+            }
+            return Prototype::Model(Box::new(folder.load(&target.transformer, draft.dtype)?)).drafter();
+        }
+        _ => return Prototype::derived(file, spec, &target.transformer)?.drafter(),
+    };
     let options = LoadOptions { dtype: draft.dtype.map(Into::into), quantize: draft.quantize };
     let path = find(&draft.path)?;
     let model = LanguageModel::load(&path, &options)?;
@@ -67,14 +79,18 @@ impl Prototype {
                 let model = model.with_context(|| format!("{}: path", file.display()))?;
                 Ok(Prototype::Model(Box::new(model.transformer)))
             }
+            DraftSpec::Distilled(draft) => {
+                let model = distilled::Folder::open(file, draft)?.load(target, draft.dtype)?;
+                Ok(Prototype::Model(Box::new(model)))
+            }
             _ => Prototype::derived(file, spec, target),
         }
     }
 
-    /// What needs no checkpoint of its own.
+    /// What needs no weights of its own.
     fn derived(file: &Path, spec: &DraftSpec, target: &Transformer) -> Result<Prototype> {
         Ok(match spec {
-            DraftSpec::Model(_) => unreachable!("has a checkpoint of its own"),
+            DraftSpec::Model(_) | DraftSpec::Distilled(_) => unreachable!("has weights of its own"),
             DraftSpec::QuantizedSelf(draft) => {
                 Prototype::Model(Box::new(target.quantized(draft.bits, draft.group_size)?))
             }
@@ -95,6 +111,9 @@ impl Prototype {
     /// A drafter before its first text.
     pub fn drafter(&self) -> Result<Box<dyn Drafter>> {
         Ok(match self {
+            Prototype::Model(model) if model.is_conditioned() => {
+                Box::new(conditioned::ConditionedDrafter::new(model.as_ref().clone())?)
+            }
             Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.as_ref().clone())),
             Prototype::Lookup { max_ngram, min_ngram } => Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?),
         })
@@ -125,6 +144,18 @@ pub trait Drafter {
         sampling: &Sampling,
         keys: &mut KeyStream,
     ) -> Result<Option<Proposal>>;
+
+    /// The size of the target's hidden states, if it reads them: then [`observe`](Self::observe) must be called after
+    /// `begin` and `settle`.
+    fn hidden_size(&self) -> Option<i32> {
+        None
+    }
+
+    /// The target's normed hidden states of the next `n` committed positions, `[1, n, hidden]`; the last committed token is
+    /// always one that the target has not read yet. Lazy.
+    fn observe(&mut self, _hidden: &Array) -> Result<()> {
+        Ok(())
+    }
 
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;

@@ -1,4 +1,5 @@
-//! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, or its first layers.
+//! A drafter that is itself a transformer: another checkpoint, the target at fewer bits, its first layers, or layers
+//! trained for it.
 
 use super::{Drafter, Proposal};
 use crate::decode::keys::KeyStream;
@@ -26,6 +27,29 @@ impl ModelDrafter {
     }
 }
 
+/// A token (`[1]`) for logits `[1, n]` of `model`; what it was drawn from, if chance decided, joins `probabilities`.
+pub(super) fn draft_token(
+    model: &Transformer,
+    logits: &Array,
+    sampling: &Sampling,
+    keys: &mut KeyStream,
+    probabilities: &mut Vec<Array>,
+) -> Result<Array> {
+    if sampling.is_greedy() {
+        return model.token_ids(choose(sampling, logits, keys)?);
+    }
+    let row = sampling.probabilities(logits)?;
+    let choice = draw(&row, &keys.next_key()?)?;
+    probabilities.push(model.over_vocabulary(row)?);
+    model.token_ids(choice)
+}
+
+/// Tokens drawn one by one as a proposal.
+pub(super) fn proposal(tokens: &[Array], probabilities: &[Array]) -> Result<Proposal> {
+    let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(probabilities, 0)?) };
+    Ok(Proposal { tokens: concatenate(tokens, 0)?, probabilities })
+}
+
 impl Drafter for ModelDrafter {
     fn begin(&mut self, prompt: &[u32], room: i32) -> Result<()> {
         self.cache = self.model.new_cache();
@@ -47,22 +71,14 @@ impl Drafter for ModelDrafter {
         for _ in 0..draft_length {
             let logits = self.model.forward(&input, &mut self.cache, Logits::Last)?;
             let logits = logits.reshape(&[1, -1])?;
-            let token = if sampling.is_greedy() {
-                choose(sampling, &logits, keys)?
-            } else {
-                let row = sampling.probabilities(&logits)?;
-                let token = draw(&row, &keys.next_key()?)?;
-                probabilities.push(row);
-                token
-            };
+            let token = draft_token(&self.model, &logits, sampling, keys, &mut probabilities)?;
             input = token.reshape(&[1, 1])?;
             tokens.push(token);
         }
         if tokens.is_empty() {
             return Ok(None);
         }
-        let probabilities = if probabilities.is_empty() { None } else { Some(concatenate(&probabilities, 0)?) };
-        Ok(Some(Proposal { tokens: concatenate(&tokens, 0)?, probabilities }))
+        Ok(Some(proposal(&tokens, &probabilities)?))
     }
 
     fn settle(&mut self, committed: &[u32]) -> Result<()> {

@@ -8,9 +8,10 @@ use crate::draft::Drafter;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
-use mlx_rs::Array;
 use mlx_rs::ops::indexing::argmax_axis;
+use mlx_rs::ops::zeros_dtype;
 use mlx_rs::transforms::eval;
+use mlx_rs::{Array, Dtype};
 use std::time::Instant;
 
 /// Steps of a timed pipelined chain.
@@ -86,6 +87,16 @@ fn read(tokens: &Array) -> Result<()> {
     tokens.eval()?;
     std::hint::black_box(tokens.try_as_slice::<u32>()?);
     Ok(())
+}
+
+/// Makes a drafter ready for [`proposal`] behind `text`. Of the target's hidden states, where it reads them, only the number
+/// counts for the time.
+pub fn begin(drafter: &mut dyn Drafter, text: &[u32], room: i32) -> Result<()> {
+    drafter.begin(text, room)?;
+    match drafter.hidden_size() {
+        Some(hidden) => drafter.observe(&zeros_dtype(&[1, text.len() as i32 - 1, hidden], Dtype::Float32)?),
+        None => Ok(()),
+    }
 }
 
 /// Seconds of one proposal of `draft_length` tokens behind `text`, evaluated on its own. The drafter must have begun

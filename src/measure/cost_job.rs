@@ -1,7 +1,7 @@
 //! `cost`: t(b) of one model on the whole grid of widths, contexts and batches, and its drafters' proposals.
 
 use super::Progress;
-use super::cost::{CHAIN, ForwardTimer, proposal};
+use super::cost::{CHAIN, ForwardTimer, begin, proposal};
 use super::samples::{Limits, Passes, Sample, Subject};
 use crate::draft::{Drafter, Prototype};
 use crate::machine::device::DeviceKind;
@@ -133,7 +133,7 @@ impl CostJob<'_> {
             let prompt = &text[..context.max(1)];
             for (name, prototype) in &self.drafters {
                 let mut drafter = prototype.drafter()?;
-                drafter.begin(prompt, (prompt.len() + longest_draft) as i32)?;
+                begin(drafter.as_mut(), prompt, (prompt.len() + longest_draft) as i32)?;
                 timers.drafters.insert((name.clone(), context as u64), (drafter, prompt.to_vec()));
             }
         }

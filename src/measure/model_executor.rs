@@ -1,13 +1,13 @@
 //! The executor that runs a model on this machine.
 
-use super::cost::{ForwardTimer, proposal};
+use super::cost::{ForwardTimer, begin, proposal};
 use super::executor::{Executor, TimedRun, TracedDraft, Work};
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
 use super::samples::Limits;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain};
+use crate::decode::{Request, plain, prefill_hidden};
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
 use crate::results::{CostRow, Mode, Role, RunRow};
@@ -106,7 +106,7 @@ impl Executor for ModelExecutor<'_> {
             Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN), 1)?);
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
         for drafter in self.drafters.values_mut() {
-            drafter.begin(&self.behind, (context + widest(Role::Drafter)) as i32)?;
+            begin(drafter.as_mut(), &self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
         Ok(())
@@ -139,6 +139,12 @@ impl Executor for ModelExecutor<'_> {
         let start = self.prompts[prompt].len();
         let whole = [&self.prompts[prompt][..], &text].concat();
         let drafter = self.drafters.get_mut(drafter).with_context(|| format!("there is no drafter '{drafter}'"))?;
+        if drafter.hidden_size().is_some() {
+            let model = &self.target.transformer;
+            let hidden = prefill_hidden(model, &mut model.new_cache(), &whole)?;
+            drafter.begin(&whole[..1], whole.len() as i32)?;
+            drafter.observe(&hidden)?;
+        }
         let matches = drafter.matches(&whole, start, positions, draft_length)?;
         let traced = |(position, found): (usize, &super::trace::Match)| TracedDraft {
             token: text[position],

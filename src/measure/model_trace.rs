@@ -7,14 +7,14 @@
 
 use anyhow::{Result, ensure};
 use mlx_rs::Array;
-use mlx_rs::ops::indexing::argmax_axis;
+use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::ops::logsumexp_axis;
 use mlx_rs::transforms::eval;
 
 use super::trace::Match;
 use crate::decode::prefill;
 use crate::model::cache::KvCache;
-use crate::model::transformer::{Logits, Transformer};
+use crate::model::transformer::Transformer;
 
 /// Tokens of one wide forward. Attention over drafts grows with its square.
 const ROWS: usize = 64;
@@ -43,7 +43,7 @@ pub fn matches(
     prefill(drafter, &mut cache, &text[..first])?;
     let mut hits = Vec::with_capacity(end - first);
     for rows in text[first - 1..end - 1].chunks(ROWS) {
-        let Choice { tokens, .. } = read(drafter, &mut cache, rows)?;
+        let Choice { tokens, .. } = read(drafter, &mut cache, rows, None)?;
         eval(cache.arrays().chain([&tokens]))?;
         let text = &text[first + hits.len()..];
         hits.extend(tokens.try_as_slice::<u32>()?.iter().zip(text).map(|(draft, token)| draft == token));
@@ -67,22 +67,59 @@ pub fn drafts(
     prefill(drafter, &mut cache, &text[..first])?;
     let mut all = Vec::with_capacity(positions);
     for rows in text[first - 1..end - 1].chunks(ROWS) {
-        all.extend(branch(drafter, &mut cache, rows, draft_length)?);
+        all.extend(branch(drafter, &mut cache, rows, None, draft_length)?);
+    }
+    Ok(all)
+}
+
+/// The same of a drafter that reads the target's hidden states: `features` (`[1, n, hidden]`) has for each token of the
+/// text that of the position before it. Drafts behind the first of a position come from the drafter's own.
+pub fn conditioned_drafts(
+    drafter: &Transformer,
+    text: &[u32],
+    features: &Array,
+    first: usize,
+    positions: usize,
+    draft_length: usize,
+) -> Result<Vec<Drafts>> {
+    let end = first + positions;
+    let known = text.len().min(features.dim(1) as usize);
+    ensure!(first > 0 && known + 1 >= end, "a trace up to token {end} needs a longer text than {known}");
+    let mut cache = drafter.new_cache();
+    cache.reserve((end + ROWS * draft_length) as i32);
+    let part = |from: usize, to: usize| features.try_index((.., from as i32..to as i32, ..));
+    if first > 1 {
+        let tokens = Array::from_slice(&text[..first - 1], &[1, first as i32 - 1]);
+        drafter.hidden_states(&tokens, Some(&part(0, first - 1)?), &mut cache)?;
+        eval(cache.arrays())?;
+    }
+    let mut all = Vec::with_capacity(positions);
+    for rows in text[first - 1..end - 1].chunks(ROWS) {
+        let from = first - 1 + all.len();
+        let features = part(from, from + rows.len())?;
+        all.extend(branch(drafter, &mut cache, rows, Some(&features), draft_length)?);
     }
     Ok(all)
 }
 
 /// Reads `rows`, committed tokens, and follows the drafts after each of them. Leaves `cache` behind the last row.
-fn branch(drafter: &Transformer, cache: &mut KvCache, rows: &[u32], draft_length: usize) -> Result<Vec<Drafts>> {
+fn branch(
+    drafter: &Transformer,
+    cache: &mut KvCache,
+    rows: &[u32],
+    features: Option<&Array>,
+    draft_length: usize,
+) -> Result<Vec<Drafts>> {
     let first_draft = cache.len() + 1;
     let mut steps: Vec<Choice> = Vec::with_capacity(draft_length);
     for step in 0..draft_length {
         let choice = match steps.last() {
-            None => read(drafter, cache, rows)?,
-            Some(Choice { tokens, .. }) => {
+            None => read(drafter, cache, rows, features)?,
+            Some(Choice { tokens, hidden, .. }) => {
                 let mask = branch_mask(first_draft as usize, rows.len(), step);
                 let position = first_draft + step as i32 - 1;
-                Choice::of(&drafter.forward_branches(&tokens.reshape(&[1, -1])?, cache, position, &mask)?)?
+                let (tokens, features) = (tokens.reshape(&[1, -1])?, features.map(|_| hidden));
+                Choice::of(drafter, drafter.hidden_branches(&tokens, features, cache, position, &mask)?)?
             }
         };
         steps.push(choice);
@@ -114,8 +151,9 @@ fn branch_mask(first: usize, rows: usize, drafts: usize) -> Array {
 }
 
 /// The first draft after each of `rows`, committed tokens that follow those in `cache`.
-fn read(drafter: &Transformer, cache: &mut KvCache, rows: &[u32]) -> Result<Choice> {
-    Choice::of(&drafter.forward(&Array::from_slice(rows, &[1, rows.len() as i32]), cache, Logits::All)?)
+fn read(drafter: &Transformer, cache: &mut KvCache, rows: &[u32], features: Option<&Array>) -> Result<Choice> {
+    let tokens = Array::from_slice(rows, &[1, rows.len() as i32]);
+    Choice::of(drafter, drafter.hidden_states(&tokens, features, cache)?)
 }
 
 /// A greedy draft for each row.
@@ -124,15 +162,17 @@ struct Choice {
     tokens: Array,
     /// `[rows]` float32
     confidences: Array,
+    /// `[1, rows, hidden]`, what they come from
+    hidden: Array,
 }
 
 impl Choice {
-    /// `logits`: `[1, rows, vocab]`.
-    fn of(logits: &Array) -> Result<Self> {
-        let logits = logits.squeeze_axes(&[0])?;
-        let tokens = argmax_axis(&logits, -1, false)?;
+    /// `hidden`: the drafter's normed hidden states, `[1, rows, hidden]`.
+    fn of(drafter: &Transformer, hidden: Array) -> Result<Self> {
+        let logits = drafter.head(&hidden)?.squeeze_axes(&[0])?;
+        let tokens = drafter.token_ids(argmax_axis(&logits, -1, false)?)?;
         let logits = logits.as_type::<f32>()?;
         let confidences = logits.max_axis(-1, false)?.subtract(logsumexp_axis(&logits, -1, false)?)?.exp()?;
-        Ok(Self { tokens, confidences })
+        Ok(Self { tokens, confidences, hidden })
     }
 }

@@ -58,6 +58,20 @@ impl KvCache {
         self.len = len;
     }
 
+    /// Goes on with the sequences `rows` (`[n]` uint32) of the batch alone.
+    pub fn keep_rows(&mut self, rows: &Array) -> Result<()> {
+        for layer in self.layers.iter_mut().flatten() {
+            // What is still to be written must be there before it is copied.
+            eval(&layer.written)?;
+            layer.keys = layer.keys.take_axis(rows, 0)?;
+            layer.values = layer.values.take_axis(rows, 0)?;
+            layer.written = None;
+            // Layer by layer, so that only one lies in memory twice.
+            eval([&layer.keys, &layer.values])?;
+        }
+        Ok(())
+    }
+
     /// Counts `tokens` that every layer has stored.
     pub fn advance(&mut self, tokens: i32) {
         self.len += tokens;

@@ -40,9 +40,7 @@ impl LanguageModel {
 
     /// Token ids of a chat, up to where the assistant's answer begins.
     pub fn encode_chat(&self, messages: &[Message]) -> Result<Vec<u32>> {
-        let template = self.chat_template.as_ref().ok_or_else(|| {
-            crate::usage!("{}: the checkpoint has no chat template; give plain text", self.checkpoint.path.display())
-        })?;
+        let template = self.chat_template.as_ref().ok_or_else(|| self.no_chat_template())?;
         // The template writes the special tokens itself.
         self.readable(self.tokenizer.encode(&template.render(messages, true)?, false)?)
     }
@@ -58,6 +56,27 @@ impl LanguageModel {
                 self.checkpoint.path.display()
             )),
         }
+    }
+
+    /// Token ids of a chat up to where the user's first words begin.
+    pub fn encode_user_header(&self) -> Result<Vec<u32>> {
+        const WORDS: &str = "the-first-words";
+        let message = Message { role: "user".to_owned(), content: WORDS.to_owned() };
+        let template = self.chat_template.as_ref().ok_or_else(|| self.no_chat_template())?;
+        let text = template.render(&[message], false)?;
+        let header = text.split_once(WORDS).map_or("", |(header, _)| header);
+        self.readable(self.tokenizer.encode(header, false)?)
+    }
+
+    fn no_chat_template(&self) -> anyhow::Error {
+        crate::usage!("{}: the checkpoint has no chat template; give plain text", self.checkpoint.path.display())
+    }
+
+    /// Refuses `batch` texts of `tokens` tokens each, as [`check_room`](Self::check_room) does one.
+    pub fn check_batch(&self, batch: usize, tokens: usize) -> Result<()> {
+        self.check_room(tokens)?;
+        let path = &self.checkpoint.path;
+        memory::check_cache(path, &self.transformer.config, self.transformer.dtype(), batch.saturating_mul(tokens))
     }
 
     /// Refuses a text that would outgrow the context that the model was made for, or the memory that is free.

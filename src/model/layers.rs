@@ -76,6 +76,14 @@ impl Linear {
         Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
     }
 
+    /// The layer with the outputs `ids` (`[n]`) alone, dense in `dtype`, in the form that products are fastest with.
+    pub fn outputs(&self, ids: &Array, dtype: Dtype) -> Result<Self> {
+        let rows = self.weight.rows(&ids.reshape(&[1, -1])?)?.squeeze_axes(&[0])?.as_dtype(dtype)?;
+        rows.eval()?;
+        let bias = self.bias.as_ref().map(|bias| bias.take_axis(ids, 0)?.as_dtype(dtype)).transpose()?;
+        Linear { weight: Weight::Stored(Matrix::Dense(rows)), bias }.prepared()
+    }
+
     /// How the weight is stored.
     pub fn format(&self) -> WeightFormat {
         self.weight.format()

@@ -18,8 +18,8 @@ mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;
-mod safetensors;
-mod stored;
+pub mod safetensors;
+pub mod stored;
 pub mod synthetic;
 pub mod timed;
 pub mod token_stream;
@@ -76,7 +76,7 @@ pub fn read_config(checkpoint: &Checkpoint) -> Result<Config> {
 }
 
 /// The shape that a `config.json` declares; `source` names it in messages.
-fn config_of(source: &str, config: &Value) -> Result<Config> {
+pub fn config_of(source: &str, config: &Value) -> Result<Config> {
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let names: Vec<_> = FAMILIES.iter().map(|(name, _)| *name).collect();
     let (_, family) = FAMILIES.iter().find(|(name, _)| *name == model_type).ok_or_else(|| {

@@ -31,6 +31,14 @@ pub fn open(path: &Path) -> Result<(Checkpoint, Catalogue)> {
     Ok((checkpoint, catalogue(path)?))
 }
 
+/// Opens one file by itself. Reads its head only; the error names the file.
+pub fn open_file(path: &Path) -> Result<Catalogue> {
+    let (directory, name) = (path.parent().unwrap_or(Path::new("")), path.file_name().unwrap_or_default());
+    let mut catalogue = Catalogue { path: path.to_owned(), files: Vec::new(), tensors: BTreeMap::new() };
+    add_file(&mut catalogue, directory, &name.to_string_lossy())?;
+    Ok(catalogue)
+}
+
 fn no_config(path: &Path) -> anyhow::Error {
     let directory = path.display();
     let gguf = file_names(path, ".gguf").unwrap_or_default();

@@ -9,9 +9,10 @@ use super::weights::Tensors;
 #[cfg(target_os = "linux")]
 use crate::fused::{self, cuda};
 use crate::roofline::{ModelShape, WeightFormat};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::ops::{broadcast_to, concatenate, zeros_dtype};
 use mlx_rs::{Array, Dtype};
 use parts::Part;
 
@@ -252,9 +253,13 @@ impl Block {
 pub struct Transformer {
     pub config: Config,
     embed_tokens: Embedding,
+    /// Joins the embedding of a token with a hidden state of the target, in a drafter that reads both.
+    fc: Option<Linear>,
     layers: Vec<Block>,
     norm: RmsNorm,
     lm_head: Linear,
+    /// The token ids that the head's outputs stand for, `[n]` uint32, ascending; none where they are all ids in order.
+    head_ids: Option<Array>,
     dtype: Dtype,
     /// What forwards leave out; see [`parts`].
     without: Option<Part>,
@@ -265,9 +270,7 @@ impl Transformer {
     pub fn take(config: Config, weights: &mut dyn Tensors) -> Result<Self> {
         let rope = Rope::new(&config);
         let mut embed_tokens = Embedding::take(weights, "model.embed_tokens", config.vocab_size, config.hidden_size)?;
-        let layers = (0..config.num_layers)
-            .map(|i| Block::take(weights, &format!("model.layers.{i}"), &config, &rope))
-            .collect::<Result<_>>()?;
+        let layers = take_layers(&config, &rope, weights)?;
         let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
         let lm_head = if config.tie_word_embeddings {
             embed_tokens = embed_tokens.prepared()?;
@@ -276,38 +279,127 @@ impl Transformer {
             Linear::take(weights, "lm_head", config.vocab_size, config.hidden_size, false)?.prepared()?
         };
         let dtype = embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.dtype();
-        let mut model = Transformer { config, embed_tokens, layers, norm, lm_head, dtype, without: None };
-        model.norm.cast(dtype)?;
-        model.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))?;
+        let (fc, head_ids) = (None, None);
+        let mut model = Transformer { config, embed_tokens, fc, layers, norm, lm_head, head_ids, dtype, without: None };
+        model.cast_norms()?;
         Ok(model)
     }
 
+    /// A drafter for `target`: layers and norm of its own, out of `weights`, between the target's embedding and the
+    /// outputs `ids` of the target's head. `config` has the target's width and vocabulary, and `ids` is ascending. A
+    /// `conditioned` one reads the target's hidden states too.
+    pub fn take_drafter(
+        target: &Transformer,
+        config: Config,
+        ids: &[u32],
+        conditioned: bool,
+        dtype: Dtype,
+        weights: &mut dyn Tensors,
+    ) -> Result<Self> {
+        let rope = Rope::new(&config);
+        let hidden = config.hidden_size;
+        let fc = conditioned.then(|| Linear::take(weights, "fc", hidden, 2 * hidden, false)?.prepared()).transpose()?;
+        let layers = take_layers(&config, &rope, weights)?;
+        let norm = RmsNorm::take(weights, "model.norm", config.hidden_size, config.rms_norm_eps)?;
+        let all = ids.len() == config.vocab_size as usize;
+        let head_ids = (!all).then(|| Array::from_slice(ids, &[ids.len() as i32]));
+        let lm_head = match &head_ids {
+            Some(ids) => target.lm_head.outputs(ids, dtype)?,
+            None => target.lm_head.clone(),
+        };
+        let embed_tokens = target.embed_tokens.clone();
+        let mut model = Transformer { config, embed_tokens, fc, layers, norm, lm_head, head_ids, dtype, without: None };
+        model.cast_norms()?;
+        Ok(model)
+    }
+
+    /// Norms in the type of the activations.
+    fn cast_norms(&mut self) -> Result<()> {
+        let dtype = self.dtype;
+        self.norm.cast(dtype)?;
+        self.layers.iter_mut().flat_map(Block::norms).try_for_each(|norm| norm.cast(dtype))
+    }
+
+    /// The token ids of choices among the logits, `[..]` uint32. Lazy.
+    pub fn token_ids(&self, choices: Array) -> Result<Array> {
+        match &self.head_ids {
+            Some(ids) => Ok(ids.take(choices)?),
+            None => Ok(choices),
+        }
+    }
+
+    /// Probabilities `[n, logits]` as probabilities of every token id, `[n, vocab]`: 0 for one that the head cannot
+    /// give. Lazy.
+    pub fn over_vocabulary(&self, probabilities: Array) -> Result<Array> {
+        let Some(ids) = &self.head_ids else { return Ok(probabilities) };
+        let rows = probabilities.dim(0);
+        let nothing = zeros_dtype(&[rows, self.config.vocab_size], probabilities.dtype())?;
+        let places = broadcast_to(ids.reshape(&[1, -1])?, &[rows, ids.dim(0)])?;
+        Ok(nothing.put_along_axis(&places, &probabilities, -1)?)
+    }
+
     /// Runs `tokens` (`[batch, b]`, uint32) behind what `cache` holds, and stores their keys and values there.
-    /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]. Lazy.
+    /// Gives logits `[batch, b, vocab]`, or `[batch, 1, vocab]` for [`Logits::Last`]; a drafter's of the ids that its head
+    /// has (see [`token_ids`](Self::token_ids)). Lazy.
     pub fn forward(&self, tokens: &Array, cache: &mut KvCache, logits: Logits) -> Result<Array> {
-        let mut h = self.hidden(tokens, cache, cache.len(), None)?;
+        let mut h = self.hidden(tokens, None, cache, cache.len(), None)?;
         if logits == Logits::Last && h.dim(1) > 1 {
             h = h.try_index((.., -1.., ..))?;
         }
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
+    /// The normed hidden states that the logits of `tokens` come from, `[batch, b, hidden]`; keys and values are stored as
+    /// in [`forward`](Self::forward). A drafter that reads its target's hidden states (see [`is_conditioned`](Self::is_conditioned))
+    /// is given them as `features`, for each token that of the position before it. Lazy.
+    pub fn hidden_states(&self, tokens: &Array, features: Option<&Array>, cache: &mut KvCache) -> Result<Array> {
+        self.norm.forward(&self.hidden(tokens, features, cache, cache.len(), None)?)
+    }
+
+    /// Logits of normed hidden states. Lazy.
+    pub fn head(&self, hidden: &Array) -> Result<Array> {
+        self.lm_head.forward(hidden)
+    }
+
     /// Runs `tokens` (`[1, b]`) as branches of one text: the first stands at `position`, the others follow, and `mask`
     /// (`[b, len + b]` bool) says which of the tokens in the cache and of themselves each one follows.
-    /// Gives logits `[1, b, vocab]`. Lazy.
-    pub fn forward_branches(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: &Array) -> Result<Array> {
-        let h = self.hidden(tokens, cache, position, Some(mask))?;
-        self.lm_head.forward(&self.norm.forward(&h)?)
+    /// Gives normed hidden states `[1, b, hidden]`; `features` as of [`hidden_states`](Self::hidden_states). Lazy.
+    pub fn hidden_branches(
+        &self,
+        tokens: &Array,
+        features: Option<&Array>,
+        cache: &mut KvCache,
+        position: i32,
+        mask: &Array,
+    ) -> Result<Array> {
+        self.norm.forward(&self.hidden(tokens, features, cache, position, Some(mask))?)
+    }
+
+    /// Whether it reads the hidden states of a target.
+    pub fn is_conditioned(&self) -> bool {
+        self.fc.is_some()
     }
 
     /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
     pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
-        self.hidden(tokens, cache, cache.len(), None)?;
+        self.hidden(tokens, None, cache, cache.len(), None)?;
         Ok(mlx_rs::transforms::eval(cache.arrays())?)
     }
 
-    fn hidden(&self, tokens: &Array, cache: &mut KvCache, position: i32, mask: Option<&Array>) -> Result<Array> {
-        let mut h = self.embed_tokens.forward(tokens)?;
+    fn hidden(
+        &self,
+        tokens: &Array,
+        features: Option<&Array>,
+        cache: &mut KvCache,
+        position: i32,
+        mask: Option<&Array>,
+    ) -> Result<Array> {
+        let mut h = self.embed_tokens.forward(tokens)?.as_dtype(self.dtype)?;
+        h = match (&self.fc, features) {
+            (None, None) => h,
+            (Some(fc), Some(features)) => fc.forward(&concatenate(&[h, features.as_dtype(self.dtype)?], -1)?)?,
+            _ => bail!("hidden states are for drafters that were trained with them, and those need them"),
+        };
         #[cfg(target_os = "linux")]
         let rotation = fused::serves(&h).then(|| self.rotation(position, tokens.dim(1)));
         #[cfg(target_os = "linux")]
@@ -364,7 +456,7 @@ impl Transformer {
             heads: config.num_heads as u64,
             kv_heads: config.num_kv_heads as u64,
             head_dim: config.head_dim as u64,
-            vocab: config.vocab_size as u64,
+            vocab: self.head_ids.as_ref().map_or(config.vocab_size, |ids| ids.dim(0)) as u64,
             weights: self.layers[0].mlp.gate_up_proj.format(),
             head: self.lm_head.format(),
             activation_bytes: bytes_of(self.dtype),
@@ -403,6 +495,10 @@ impl Transformer {
         }
         Ok(model)
     }
+}
+
+fn take_layers(config: &Config, rope: &Rope, weights: &mut dyn Tensors) -> Result<Vec<Block>> {
+    (0..config.num_layers).map(|i| Block::take(weights, &format!("model.layers.{i}"), config, rope)).collect()
 }
 
 fn bytes_of(dtype: Dtype) -> u64 {

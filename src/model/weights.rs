@@ -160,6 +160,18 @@ impl Weights {
         self.catalogue.tensors.contains_key(name)
     }
 
+    /// Takes `count` token ids, a tensor of unsigned numbers, by its full name.
+    pub fn take_ids(&mut self, name: &str, count: i32) -> Result<Vec<u32>> {
+        let tensor = self.remove(name, &[count])?;
+        self.in_context(&tensor, |weights| {
+            if tensor.encoding != Encoding::U32 {
+                bail!("it is not of type U32, as token ids are");
+            }
+            let bytes = weights.catalogue.read(&tensor)?;
+            Ok(bytes.chunks_exact(4).map(|id| u32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect())
+        })
+    }
+
     /// Takes any tensor that is left, matrices as such, with its full name. `None` when all are taken.
     pub fn take_next(&mut self) -> Result<Option<(String, Matrix)>> {
         let next = self.catalogue.tensors.iter().find(|(name, _)| !is_computed(name));

@@ -14,6 +14,7 @@ mod published;
 mod rows;
 mod store;
 mod table;
+mod training;
 mod wire;
 
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
@@ -25,7 +26,8 @@ pub use published::PublishedTable;
 pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
-pub use wire::{Derived, Raw, Wire, columns, read_rows};
+pub use training::TrainingRow;
+pub use wire::{Derived, Raw, Wire, columns, read_rows, write_atomically, write_rows};
 
 /// The version of all CSV schemas, written to `environment.json`.
 pub const SCHEMA_VERSION: u32 = 1;

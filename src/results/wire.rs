@@ -111,7 +111,7 @@ pub fn write_rows<R: Wire>(path: &Path, rows: &[R]) -> Result<()> {
 }
 
 /// Writes beside the file and renames, so that a reader sees either the old file or the new one.
-pub(super) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().with_context(|| format!("{} is not a file", path.display()))?.to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.new"));
     let written = std::fs::File::create(&temporary).and_then(|mut file| {

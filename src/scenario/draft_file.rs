@@ -14,6 +14,7 @@ pub enum DraftSpec {
     Model(ModelDraft),
     QuantizedSelf(QuantizedSelf),
     LayerSkip(LayerSkip),
+    Distilled(DistilledDraft),
     PromptLookup(PromptLookup),
 }
 
@@ -48,6 +49,20 @@ pub struct QuantizedSelf {
 pub struct LayerSkip {
     /// How many of the target's layers, counted from the first.
     pub layers: usize,
+}
+
+/// A shallow drafter that `ridgepoint distill` trained for one target, whose embedding it shares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DistilledDraft {
+    /// The folder that was made, beside the draft file or in a folder above it.
+    pub path: String,
+    /// The type its weights are held in; that of the target's activations if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dtype: Option<Dtype>,
+    /// Drafts for a target with other weights than those it was trained for, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// The continuation of the latest earlier occurrence, in prompt and output, of the last few tokens.
@@ -85,9 +100,11 @@ impl DraftSpec {
             "model" => DraftSpec::Model(fields(path, text)?),
             "quantized-self" => DraftSpec::QuantizedSelf(fields(path, text)?),
             "layer-skip" => DraftSpec::LayerSkip(fields(path, text)?),
+            "distilled" => DraftSpec::Distilled(fields(path, text)?),
             "prompt-lookup" => DraftSpec::PromptLookup(fields(path, text)?),
             other => {
-                let expected = "write \"model\", \"quantized-self\", \"layer-skip\" or \"prompt-lookup\"";
+                let expected =
+                    "write \"model\", \"quantized-self\", \"layer-skip\", \"distilled\" or \"prompt-lookup\"";
                 return Err(field_error(path, "kind", format!("there is no kind '{other}'; {expected}")));
             }
         };
@@ -101,6 +118,7 @@ impl DraftSpec {
             DraftSpec::Model(_) => "model",
             DraftSpec::QuantizedSelf(_) => "quantized-self",
             DraftSpec::LayerSkip(_) => "layer-skip",
+            DraftSpec::Distilled(_) => "distilled",
             DraftSpec::PromptLookup(_) => "prompt-lookup",
         }
     }
@@ -117,6 +135,10 @@ impl DraftSpec {
             }
             DraftSpec::LayerSkip(this) if this.layers == 0 => Err(("layers", "must be at least 1, got 0".to_string())),
             DraftSpec::LayerSkip(_) => Ok(()),
+            DraftSpec::Distilled(this) if this.path.trim().is_empty() => {
+                Err(("path", "is empty; name a folder that ridgepoint distill made".to_string()))
+            }
+            DraftSpec::Distilled(_) => Ok(()),
             DraftSpec::PromptLookup(this) => {
                 if !(1..=MAX_NGRAM).contains(&this.max_ngram) {
                     return Err(("max_ngram", format!("must be 1 to {MAX_NGRAM}, got {}", this.max_ngram)));
@@ -168,6 +190,9 @@ mod tests {
         assert_eq!(spec, DraftSpec::PromptLookup(PromptLookup { max_ngram: 3, min_ngram: 1 }));
         let spec = parse("kind = \"layer-skip\"\ndescription = \"two layers\"\nlayers = 2").unwrap();
         assert_eq!(spec, DraftSpec::LayerSkip(LayerSkip { layers: 2 }));
+        let spec = parse("kind = \"distilled\"\npath = \"drafts/a\"\nforce = true").unwrap();
+        let distilled = DistilledDraft { path: "drafts/a".into(), dtype: None, force: true };
+        assert_eq!(spec, DraftSpec::Distilled(distilled));
         let spec = parse("kind = \"quantized-self\"\nbits = 4").unwrap();
         assert_eq!(spec, DraftSpec::QuantizedSelf(QuantizedSelf { bits: 4, group_size: 64 }));
         let spec = parse("kind = \"model\"\npath = \"hf://a/b\"\ndtype = \"bfloat16\"\nquantize = \"4:32\"").unwrap();
@@ -191,6 +216,8 @@ mod tests {
             ("kind = \"prompt-lookup\"\nmax_ngram = 0", "drafts/x.toml: max_ngram: must be 1 to 64"),
             ("kind = \"prompt-lookup\"\nmax_ngram = 2\nmin_ngram = 3", "drafts/x.toml: min_ngram: must be 1 to"),
             ("kind = \"model\"\npath = \" \"", "drafts/x.toml: path: is empty"),
+            ("kind = \"distilled\"\npath = \"\"", "drafts/x.toml: path: is empty; name a folder"),
+            ("kind = \"distilled\"\npath = \"a\"\nforce = 1", "drafts/x.toml: force: invalid type"),
             ("kind = \"model\"\npath = \"a\"\nquantize = \"1\"", "drafts/x.toml: quantize: 1 bits"),
             ("kind = \"model\"\npath = \"a\"\ndtype = \"f8\"", "drafts/x.toml: dtype: unknown variant `f8`"),
             ("kind = [", "drafts/x.toml: line 1:"),

@@ -77,16 +77,16 @@ fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {
     Ok(drafts)
 }
 
-/// The file that a scenario's entry names: as it is if absolute, else beside the scenario or in a folder above it.
-fn find(scenario: &Path, field: &str, entry: &str) -> Result<PathBuf> {
-    locate(scenario, entry).ok_or_else(|| {
-        let message = format!("'{entry}' is neither beside the scenario nor in a folder above it; check the path");
-        field_error(scenario, field, message)
+/// What an entry of a scenario or draft file names: as it is if absolute, else beside that file or in a folder above it.
+pub fn find(file: &Path, field: &str, entry: &str) -> Result<PathBuf> {
+    locate(file, entry).ok_or_else(|| {
+        let message = format!("'{entry}' is neither beside this file nor in a folder above it; check the path");
+        field_error(file, field, message)
     })
 }
 
-fn locate(scenario: &Path, entry: &str) -> Option<PathBuf> {
-    let folder = std::path::absolute(scenario).ok()?;
+fn locate(file: &Path, entry: &str) -> Option<PathBuf> {
+    let folder = std::path::absolute(file).ok()?;
     folder.ancestors().skip(1).map(|folder| folder.join(entry)).find(|candidate| candidate.exists())
 }
 
@@ -133,7 +133,7 @@ impl Loaded {
     }
 }
 
-pub(super) fn sha256_hex(bytes: &[u8]) -> String {
+pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -14,14 +14,15 @@ mod prompts;
 mod range;
 mod reference_file;
 mod schema;
+pub mod seeds;
 mod simulated;
 mod sweep;
 mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
 pub use cost_plan::CostPlan;
-pub use draft_file::{DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
-pub use load::{Loaded, ModelSource, NamedDraft, load};
+pub use draft_file::{DistilledDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
+pub use load::{Loaded, ModelSource, NamedDraft, find, load, sha256_hex};
 pub use machine_file::MachineFile;
 pub use model_file::{ModelFile, ModelWeights};
 pub use precision::{Dtype, Quantization};
