@@ -10,8 +10,9 @@ use std::sync::OnceLock;
 /// Places of the cache that a block takes at a time, and rows of queries.
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
-/// Tokens of a sequence up to which we are faster than MLX.
+/// Tokens of a sequence, and of all, that are served.
 const MAX_WIDTH: i32 = 64;
+const MAX_TOKENS: i32 = 128;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -28,7 +29,8 @@ impl Heads {
     /// Whether attention of `width` tokens in `batch` sequences is served, for a mask or not.
     pub fn serve(&self, qkv: &Array, masked: bool) -> bool {
         let group = self.queries / self.keys;
-        matches!(self.head_dim, 64 | 128) && group <= ROWS && !masked && qkv.dim(1) <= MAX_WIDTH && serves(qkv)
+        let few = qkv.dim(1) <= MAX_WIDTH && qkv.dim(0) * qkv.dim(1) <= MAX_TOKENS;
+        few && matches!(self.head_dim, 64 | 128) && group <= ROWS && !masked && serves(qkv)
     }
 
     /// As many zeros as [`attention`] wants to count with.

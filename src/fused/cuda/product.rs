@@ -38,6 +38,9 @@ struct Cut {
 /// x · weightᵀ and `epilogue`: `x` is `[batch, b, inputs]`. Gives `[batch, b, outputs]`, or nothing where types or sizes are
 /// not served. Lazy.
 pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option<Array>> {
+    if x.ndim() != 3 {
+        return Ok(None);
+    }
     let rows = x.dim(0) * x.dim(1);
     let inputs = x.dim(2);
     let (bits, group) = weights.quantized.map_or((16, 64), |(_, _, group, bits)| (bits, group));
