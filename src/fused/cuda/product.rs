@@ -47,9 +47,13 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
     let swiglu = matches!(epilogue, Epilogue::Swiglu);
     let outputs = weights.weight.dim(0) / if swiglu { 2 } else { 1 };
     let piece = if bits == 16 { 32 } else { group };
-    let typed = weights.quantized.map_or(weights.weight, |(scales, ..)| scales).dtype() == x.dtype();
+    let mut typed = weights.quantized.map_or(weights.weight, |(scales, ..)| scales).dtype() == x.dtype();
+    if let Epilogue::Bias(extra) | Epilogue::Residual(extra) = epilogue {
+        typed &= extra.dtype() == x.dtype();
+    }
+    let fits = weights.weight.dim(1) * if bits == 16 { 1 } else { 32 / bits } == inputs;
     let known = matches!(bits, 4 | 8 | 16) && matches!(group, 32 | 64 | 128);
-    if !(typed && known && rows <= max_rows(bits) && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
+    if !(typed && known && fits && rows <= max_rows(bits) && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
         return Ok(None);
     }
     // Tiles of 8 rows: up to four share what was read of the weights.
