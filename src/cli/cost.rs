@@ -112,7 +112,7 @@ impl Args {
     fn plan(&self, machine: &str, drafts: &[Draft]) -> Result<CostPlan> {
         let here = std::env::current_dir().context("the current folder cannot be told")?;
         let spec = match &self.spec {
-            Some(spec) => Some(MachineFile::named(&here, spec)?),
+            Some(spec) => Some(MachineFile::named(&here, "--spec", spec)?),
             None => MachineFile::find(&here, machine)?,
         };
         let described = |draft: &Draft| Ok((draft.name.clone(), serde_json::to_value(&draft.spec)?));
@@ -174,7 +174,9 @@ impl Run<'_> {
         }
         screen.finish();
         cost_report::folder(&folder, args.json, false)?;
-        eprintln!("Results: {}", folder.display());
+        if !args.quiet {
+            eprintln!("Results: {}", folder.display());
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod predict;
 mod regime;
 mod replay;
 mod shape;
+mod transfer;
 
 pub use acceptance::{Acceptance, PositionCount, expected_tokens};
 pub use curve::{CostCurve, Gap};
@@ -18,3 +19,4 @@ pub use predict::{Costs, Prediction, predict};
 pub use regime::{Ceilings, Regime, RegimePoint};
 pub use replay::{Draft, Replay, Trace, replay};
 pub use shape::{Forward, ModelShape, WeightFormat};
+pub use transfer::{Decomposition, Floor, Rest};

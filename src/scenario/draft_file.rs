@@ -3,12 +3,13 @@
 use super::precision::{Dtype, Quantization};
 use super::toml_file::{self, field_error};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What proposes tokens. A drafter's name, in results and messages, is its file's name without `.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DraftSpec {
     Model(ModelDraft),
@@ -19,7 +20,7 @@ pub enum DraftSpec {
 }
 
 /// Another checkpoint with the target's vocabulary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDraft {
     /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
@@ -33,7 +34,7 @@ pub struct ModelDraft {
 }
 
 /// The target itself with its weights at fewer bits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizedSelf {
     /// Bits a weight: 2, 3, 4, 5, 6 or 8.
@@ -44,7 +45,7 @@ pub struct QuantizedSelf {
 }
 
 /// The target's first layers with its own final norm and head.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerSkip {
     /// How many of the target's layers, counted from the first.
@@ -52,7 +53,7 @@ pub struct LayerSkip {
 }
 
 /// A shallow drafter that `ridgepoint distill` trained for one target, whose embedding it shares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DistilledDraft {
     /// The folder that was made, beside the draft file or in a folder above it.
@@ -66,7 +67,7 @@ pub struct DistilledDraft {
 }
 
 /// The continuation of the latest earlier occurrence, in prompt and output, of the last few tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptLookup {
     /// The longest run of last tokens that is looked for; it is tried first.

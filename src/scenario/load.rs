@@ -44,8 +44,7 @@ pub enum ModelSource {
 /// Reads a scenario, its draft files and its prompts. Models are not looked for: see [`ModelSource::find`].
 pub fn load(path: &Path) -> Result<Loaded> {
     let text = toml_file::read_text(path, "scenario")?;
-    let scenario: Scenario = toml_file::parse(path, &text)?;
-    let scenario = scenario.validate().map_err(|(field, message)| field_error(path, field, message))?;
+    let scenario = parse(path, &text)?;
     if scenario.simulated.is_some() {
         let (path, sha256) = (path.to_path_buf(), sha256_hex(text.as_bytes()));
         return Ok(Loaded { path, scenario, sha256, drafts: Vec::new(), prompts: PromptSet::default() });
@@ -58,6 +57,12 @@ pub fn load(path: &Path) -> Result<Loaded> {
         return Err(field_error(path, "prompts", message));
     }
     Ok(Loaded { path: path.to_path_buf(), scenario, sha256: sha256_hex(text.as_bytes()), drafts, prompts })
+}
+
+/// A scenario from its text, validated; what it refers to is not looked for. `path` serves the messages.
+pub fn parse(path: &Path, text: &str) -> Result<Scenario> {
+    let scenario: Scenario = toml_file::parse(path, text)?;
+    scenario.validate().map_err(|(field, message)| field_error(path, field, message))
 }
 
 fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {

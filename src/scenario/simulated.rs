@@ -1,11 +1,12 @@
 //! The `[simulated]` table: a made-up machine, targets and drafters, on which a sweep runs without a model.
 
 use crate::stats::simulation::Noise;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A made-up machine with what runs on it. Names of targets and drafters are those that the scenario uses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Simulated {
     /// Memory bandwidth, 10^9 bytes a second: what a forward must move takes this time.
@@ -20,7 +21,7 @@ pub struct Simulated {
 }
 
 /// A target: t(b) = `overhead_ms` + bytes / bandwidth + `growth` of the tokens in the forward, over all sequences.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatedTarget {
     /// 10^9 weights.
@@ -41,7 +42,7 @@ pub struct SimulatedTarget {
 }
 
 /// How t(b) grows with the tokens in the forward.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "shape", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Growth {
     #[default]
@@ -67,7 +68,7 @@ impl Growth {
 }
 
 /// A drafter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatedDrafter {
     /// Milliseconds a drafted token.
