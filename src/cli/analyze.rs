@@ -4,13 +4,13 @@ use super::{Global, cost_report};
 use crate::analysis::cost::{Settings, analyze_curves};
 use crate::analysis::page::page;
 use crate::analysis::{
-    Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
+    Choice, Derived, Neighbour, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
 };
 use crate::experiment::Baseline;
 use crate::report::{
-    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_page,
-    regime_table, sentence,
+    baseline_notes, category_line, contrast_sentence, decision_table, hypothesis_table, opinions, policy_line, race,
+    reference_text, regime_page, regime_table, sentence,
 };
 use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write, write_text};
 use crate::scenario::REFERENCE_FILE;
@@ -196,9 +196,19 @@ fn kind(path: &Path) -> Result<Kind> {
 pub fn show(derived: &Derived, json: bool) -> Result<()> {
     for regime in &derived.choices {
         if json {
-            println!("{}", as_json(&regime.choice)?);
+            let mut value = as_json(&regime.choice)?;
+            let policies = derived.policies.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["policies"] = json!(policies.collect::<Vec<_>>());
+            let categories = derived.categories.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["categories"] = json!(categories.collect::<Vec<_>>());
+            println!("{value}");
         } else {
             print(&regime.choice, &derived.predictions);
+            let drafter = &regime.choice.drafter;
+            policy_line(drafter, &derived.policies).iter().for_each(|line| println!("{line}"));
+            let confirmed = regime.choice.confirmation.as_ref();
+            let by_category = confirmed.and_then(|one| category_line(drafter, one.draft_length, &derived.categories));
+            by_category.iter().for_each(|line| println!("{line}"));
             println!("{}\n", sentence(&regime.choice, regime.why));
         }
     }
@@ -208,7 +218,7 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
 
 fn analyze_file(args: &Args, path: &Path) -> Result<()> {
     let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
-    let rules = Rules { confidence, practical_margin, seed, method: None };
+    let rules = Rules { confidence, practical_margin, seed, method: None, texts_per_prompt: 1 };
     let complete = complete_blocks(&read_minimal(path)?, "tune", &[])?;
     let choice = choose(&path.display().to_string(), &complete, &rules)?;
     if args.json {
@@ -237,8 +247,18 @@ fn as_json(choice: &Choice) -> Result<Value> {
     value["validity"] = json!(choice.validity);
     value["confirmed"] = json!(choice.confirmation.as_ref().map(|confirmed| {
         let speedup = &confirmed.speedup;
+        let neighbours = confirmed.neighbours.iter().map(|neighbour| {
+            let Neighbour { draft_length, speedup, equivalent } = neighbour;
+            json!({ "draft_length": draft_length, "speedup": speedup.value, "low": speedup.low, "high": speedup.high,
+                    "p_equivalent": equivalent.map(|pair| pair.test.p) })
+        });
         json!({ "draft_length": confirmed.draft_length, "speedup": speedup.value, "low": speedup.low,
-                "high": speedup.high, "prompts": confirmed.prompts })
+                "high": speedup.high, "prompts": confirmed.prompts, "neighbours": neighbours.collect::<Vec<_>>() })
     }));
+    let equivalents = choice.equivalents.iter().map(|pair| {
+        json!({ "draft_length": pair.draft_length, "reference": pair.reference, "margin": pair.margin, "p": pair.test.p,
+                "p_loses_more": pair.test.p_upper })
+    });
+    value["equivalence"] = json!(equivalents.collect::<Vec<_>>());
     Ok(value)
 }

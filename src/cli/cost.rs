@@ -10,7 +10,7 @@ use crate::measure::Progress;
 use crate::measure::cost_job::CostJob;
 use crate::model::timed::TimedModel;
 use crate::results::{Identity, Kind, ResultsDir};
-use crate::scenario::{self, CostPlan, DraftSpec, Dtype, MachineFile, Quantization, Range, parse_budget};
+use crate::scenario::{self, CostPlan, DraftSpec, Dtype, MachineFile, Quantization, Range, StopSpec, parse_budget};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -102,6 +102,12 @@ fn drafts(args: &Args) -> Result<Vec<Draft>> {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if drafts.iter().any(|other| other.name == name) {
             return Err(crate::usage!("--draft {}: a second drafter named '{name}'; rename one file", file.display()));
+        }
+        if StopSpec::read(file)?.is_some() {
+            let shown = file.display();
+            return Err(crate::usage!(
+                "--draft {shown}: has a [stop] table, and what it drafts depends on the text; tune times it, or name a file without"
+            ));
         }
         drafts.push(Draft { name, spec: DraftSpec::read(file)?, file: file.clone() });
     }

@@ -54,9 +54,6 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let loaded: Vec<Loaded> = args.scenarios.iter().map(|path| scenario::load(path)).collect::<Result<_>>()?;
     for (place, one) in loaded.iter().enumerate() {
         let shown = one.path.display();
-        if one.scenario.temperature > 0.0 {
-            return Err(crate::usage!("{shown}: temperature: a sweep replays greedy text; set it to 0"));
-        }
         if loaded[..place].iter().any(|other| other.scenario.name == one.scenario.name) {
             return Err(crate::usage!("{shown}: name: '{}' is that of another scenario given", one.scenario.name));
         }

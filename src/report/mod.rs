@@ -16,6 +16,7 @@ mod material;
 mod opinions;
 mod page;
 mod paper;
+mod policies;
 mod predict;
 mod reference;
 mod regime_page;
@@ -37,6 +38,7 @@ pub use material::Material;
 pub use opinions::{opinions, race};
 pub use page::{Page, page};
 pub use paper::{macros, tables};
+pub use policies::{category_line, policy_line};
 pub use predict::{
     length_table, prediction_errors, prediction_head, prediction_page, prediction_table, regret_sentence,
 };
@@ -93,6 +95,7 @@ mod tests {
         Choice {
             drafter: "lookup".to_string(),
             looks: Vec::new(),
+            equivalents: Vec::new(),
             sensitivity: Sensitivity::default(),
             validity: None,
             arms: vec![arm(0, 1.0, 1152), arm(2, 1.5, 720), arm(4, 1.49, 640)],

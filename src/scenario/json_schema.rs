@@ -4,6 +4,7 @@ use super::draft_file::DraftSpec;
 use super::precision::Quantization;
 use super::range::Range;
 use super::schema::Scenario;
+use super::stop_spec::StopSpec;
 use super::sweep::Precision;
 use super::{machine_file, model_file};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
@@ -30,10 +31,16 @@ pub fn json_schema_of(kind: &str) -> Option<Value> {
     Some(schema)
 }
 
-/// A drafter's `description` is read beside the fields of its kind.
+/// A drafter's `description` and its `[stop]` table are read beside the fields of its kind.
 fn describe_drafts(schema: &mut Value) {
+    let mut stop = schema_for!(StopSpec).to_value();
+    if let Some(stop) = stop.as_object_mut() {
+        stop.remove("$schema");
+        stop.remove("title");
+    }
     for branch in schema["oneOf"].as_array_mut().into_iter().flatten() {
         branch["properties"]["description"] = json!({ "description": "One sentence for people.", "type": "string" });
+        branch["properties"]["stop"] = stop.clone();
     }
 }
 

@@ -4,6 +4,7 @@ use super::draft_file::DraftSpec;
 use super::model_file::{ModelFile, ModelWeights};
 use super::prompts::{PromptSet, load_prompts};
 use super::schema::Scenario;
+use super::stop_spec::StopSpec;
 use super::toml_file::{self, field_error};
 use crate::usage;
 use anyhow::Result;
@@ -30,6 +31,8 @@ pub struct NamedDraft {
     pub name: String,
     pub path: PathBuf,
     pub spec: DraftSpec,
+    /// The rule that ends its drafts early, if it has one.
+    pub stop: Option<StopSpec>,
 }
 
 /// Where a checkpoint is.
@@ -77,7 +80,7 @@ fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {
         if drafts.iter().any(|other| other.name == name) {
             return Err(field_error(path, &field, format!("a second drafter named '{name}'; rename one of the files")));
         }
-        drafts.push(NamedDraft { name, spec: DraftSpec::read(&file)?, path: file });
+        drafts.push(NamedDraft { name, spec: DraftSpec::read(&file)?, stop: StopSpec::read(&file)?, path: file });
     }
     Ok(drafts)
 }

@@ -19,12 +19,15 @@ pub mod seeds;
 mod shard;
 mod shares;
 mod simulated;
+mod stop_spec;
 mod sweep;
 mod toml_file;
 
 pub use budget::{format_budget, parse_budget};
 pub use cost_plan::CostPlan;
-pub use draft_file::{DistilledDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf};
+pub use draft_file::{
+    CombinedDraft, DistilledDraft, DraftSpec, LayerSkip, ModelDraft, PromptLookup, QuantizedSelf, Suffix,
+};
 pub use json_schema::{KINDS, json_schema_of};
 pub use load::{Loaded, ModelSource, NamedDraft, find, load, parse, sha256_hex};
 pub use machine_file::MachineFile;
@@ -37,4 +40,5 @@ pub use schema::{MAX_WIDTH, Scenario, Target, is_file_name};
 pub use shard::Shard;
 pub use shares::Shares;
 pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
+pub use stop_spec::StopSpec;
 pub use sweep::{Cell, Precision, Sweep};

@@ -47,14 +47,20 @@ pub struct Scenario {
     /// Lengthens every prompt with others in front of it, so that in the middle of a run `context` tokens are in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fill_context: bool,
+    /// Runs a verification at a wider width where t(b) is measured to be lower there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pad: bool,
     /// Sequences in one forward; only a simulated target takes more than one.
-    #[serde(default = "default_batch", skip_serializing_if = "is_default_batch")]
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
     #[schemars(range(min = 1, max = 1024))]
     pub batch: usize,
     /// 0 is greedy.
     #[serde(default)]
     #[schemars(range(min = 0.0, max = 10.0))]
     pub temperature: f64,
+    /// How many blocks are timed on each prompt, each with texts of its own; more than one only at temperature > 0.
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    pub texts_per_prompt: usize,
     #[serde(default)]
     pub seed: u64,
     /// Confidence of every interval and set, simultaneous where there are several.
@@ -100,12 +106,12 @@ pub struct Target {
     pub quantize: Option<Quantization>,
 }
 
-fn default_batch() -> usize {
+fn default_one() -> usize {
     1
 }
 
-fn is_default_batch(batch: &usize) -> bool {
-    *batch == default_batch()
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 fn default_confidence() -> f64 {
@@ -129,6 +135,9 @@ pub const MAX_WIDTH: usize = 128;
 pub(super) const MAX_TOKENS: usize = 1 << 20;
 const MAX_PROMPTS: usize = 100_000;
 const MAX_BATCH: usize = 1024;
+const MAX_TEXTS: usize = 1000;
+/// Below this, scaled logits could leave the range of 32-bit numbers.
+pub const LEAST_TEMPERATURE: f64 = 1e-4;
 
 impl Scenario {
     /// Checks every field's range and adds γ=0. Errors are (field, message).
@@ -156,7 +165,7 @@ impl Scenario {
         }
         within("arms", self.arms, 1, MAX_WIDTH - 1)?;
         self.check_looks()?;
-        within("temperature", self.temperature, 0.0, 10.0)?;
+        self.check_sampling()?;
         self.check_points()?;
         within("confidence", self.confidence, 0.5, 0.9999)?;
         within("practical_margin", self.practical_margin, 0.0, 0.5)?;
@@ -208,6 +217,24 @@ impl Scenario {
         Ok(())
     }
 
+    fn check_sampling(&self) -> Result<(), (&'static str, String)> {
+        if self.temperature != 0.0 {
+            within("temperature", self.temperature, LEAST_TEMPERATURE, 10.0)
+                .map_err(|(field, message)| (field, format!("{message}; 0 is greedy")))?;
+        }
+        within("texts_per_prompt", self.texts_per_prompt, 1, MAX_TEXTS)?;
+        if self.texts_per_prompt > 1 && self.temperature == 0.0 {
+            return Err((
+                "texts_per_prompt",
+                "greedy decoding has one text a prompt; leave it out, or set a temperature".into(),
+            ));
+        }
+        if self.temperature > 0.0 && self.simulated.is_some() {
+            return Err(("temperature", "a [simulated] machine accepts with declared chances; leave it out".into()));
+        }
+        Ok(())
+    }
+
     fn check_looks(&self) -> Result<(), (&'static str, String)> {
         if self.looks.is_empty() {
             return Ok(());
@@ -221,7 +248,7 @@ impl Scenario {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
     field: &'static str,
     value: T,
     low: T,

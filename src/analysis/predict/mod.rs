@@ -11,7 +11,9 @@ pub use carry::OtherMachine;
 pub use fit::{Fit, Multiplier};
 pub use other::Destination;
 
-use crate::results::{PredictedLengthRow, PredictedWidthRow, PromptRow, TraceRow, read, read_raw, write};
+use crate::results::{
+    DraftTraceRow, PredictedLengthRow, PredictedWidthRow, PromptRow, TraceRow, read, read_raw, write,
+};
 use anyhow::{Context, Result};
 use carry::Carrier;
 use lengths::{Accepted, lengths};
@@ -181,7 +183,9 @@ fn accepted(request: &Request) -> Result<Vec<Accepted>> {
         if rows.is_empty() {
             return Err(crate::usage!("--trace {shown}: has no trace.csv with rows; name a results folder of tune"));
         }
-        for traced in super::gather_traces(&rows, &prompts).with_context(|| shown.to_string())? {
+        let chances: Vec<DraftTraceRow> = read_raw(folder)?;
+        let chances = (!chances.is_empty()).then_some(&chances[..]);
+        for traced in super::gather_traces(&rows, chances, &prompts).with_context(|| shown.to_string())? {
             let traces: Vec<_> = traced.traces.values().cloned().collect();
             accepted.push(Accepted::traced(format!("{shown}: {}", traced.drafter), &traces)?);
         }
