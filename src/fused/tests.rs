@@ -190,7 +190,7 @@ fn eight_bit_weights_give_what_mlx_gives_with_them() {
         let rows = dequantize(&weight, &scales, &biases, group_size, 8).unwrap().take_axis(&ids, 0).unwrap();
         assert_close(&bytes.rows(&ids).unwrap(), &rows, 1e-6);
         for (stored, given) in bytes.stored().unwrap().iter().zip([&weight, &scales, &biases]) {
-            assert!(stored.array_eq(given, None).unwrap().try_item_exact::<bool>().unwrap(), "{outputs} x {inputs}");
+            assert!(stored.eq_values(given).unwrap(), "{outputs} x {inputs}");
         }
     }
 }
