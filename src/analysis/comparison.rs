@@ -94,6 +94,39 @@ fn time_differs(
     }
 }
 
+/// What a round at one draft length takes, in milliseconds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundTime {
+    pub draft_length: u64,
+    /// Committed tokens a round.
+    pub tau: f64,
+    /// The proposal, timed on its own; 0 for plain decoding.
+    pub proposal_ms: f64,
+    /// The verifications, timed on their own, of the widths that the runs had; for plain decoding a pipelined step.
+    pub verification_ms: f64,
+    /// The round in use.
+    pub measured_ms: f64,
+}
+
+/// One for each arm whose prediction is known.
+pub fn round_times(costs: &Costs, arms: &[ArmRow]) -> Vec<RoundTime> {
+    let round = |arm: &ArmRow| {
+        let tau = arm.tokens as f64 / arm.rounds as f64;
+        let proposal_ms = match arm.draft_length {
+            0 => 0.0,
+            length => 1e3 * costs.draft.at(length as usize)?,
+        };
+        Some(RoundTime {
+            draft_length: arm.draft_length,
+            tau,
+            proposal_ms,
+            verification_ms: 1e3 * tau / arm.predicted_tok_per_s? - proposal_ms,
+            measured_ms: 1e3 * tau / arm.tok_per_s,
+        })
+    };
+    arms.iter().filter(|arm| arm.rounds > 0).filter_map(round).collect()
+}
+
 /// The rows of `arms.csv` of one choice.
 pub fn arm_rows(choice: &Choice, comparisons: &[Comparison]) -> Vec<ArmRow> {
     let decision = &choice.decision;
@@ -214,6 +247,29 @@ mod tests {
         let end = "a round took 12.00 ms where proposal (2.00) and verification (12.00) sum to 14.00, and committed 1.00 tokens \
                    where 1.50 follow from the traced texts";
         assert!(warning.ends_with(end), "{warning}");
+    }
+
+    #[test]
+    fn a_round_is_split_into_what_was_timed_alone() {
+        let (timing, _, _) = case([0.027, 0.028]);
+        let arm = |draft_length, rounds, tok_per_s, predicted| ArmRow {
+            draft_length,
+            rounds,
+            tokens: 6,
+            tok_per_s,
+            predicted_tok_per_s: predicted,
+            ..ArmRow::default()
+        };
+        // 2 tokens a round; predicted 14 ms a round, of which 2 are the proposal, and measured 16.
+        let arms = [arm(0, 6, 100.0, Some(1.0 / 0.009)), arm(2, 3, 125.0, Some(2.0 / 0.014)), arm(4, 3, 1.0, None)];
+        let rounds = round_times(&timing.costs("self").unwrap(), &arms);
+        let near = |found: &RoundTime, expected: [f64; 4]| {
+            let found = [found.tau, found.proposal_ms, found.verification_ms, found.measured_ms];
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-9), "{found:?}, not {expected:?}");
+        };
+        assert_eq!(rounds.len(), 2);
+        near(&rounds[0], [1.0, 0.0, 9.0, 10.0]);
+        near(&rounds[1], [2.0, 2.0, 12.0, 16.0]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Everything derived from one results folder.
 
 use super::choice::{Choice, Rules, choose, confirm};
-use super::comparison::{Comparison, arm_rows, compare};
+use super::comparison::{Comparison, RoundTime, arm_rows, compare, round_times};
 use super::gather::{Complete, complete_blocks};
 use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 use super::race::race;
@@ -41,6 +41,8 @@ pub struct RegimeChoice {
     pub complete: Complete,
     /// Its arms, plain decoding first.
     pub arms: Vec<ArmRow>,
+    /// What a round of each arm takes, where its cost was measured.
+    pub rounds: Vec<RoundTime>,
     /// What explains the speed-up at the length spoken of.
     pub why: Option<Why>,
 }
@@ -198,7 +200,9 @@ impl Source<'_> {
         choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
         choice.warnings.extend(mixture.map(str::to_string));
         let arms = arm_rows(&choice, &comparisons);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice, complete }))
+        let costs = self.timing.and_then(|timing| timing.costs(drafter).ok());
+        let rounds = costs.map_or(Vec::new(), |costs| round_times(&costs, &arms));
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, rounds, why: self.why(&choice), choice, complete }))
     }
 
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.

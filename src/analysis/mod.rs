@@ -20,6 +20,7 @@ mod sensitivity;
 
 pub use audit::Audit;
 pub use choice::{ArmResult, Choice, Confirmation, Neighbour, Rules, choose, confirm};
+pub use comparison::RoundTime;
 pub use derive::{Derived, RegimeChoice, Why, derive};
 pub use equivalence::Equivalent;
 pub use gather::{Arm, Complete, Counts, complete_blocks};
@@ -28,4 +29,4 @@ pub use plan::{Goal, Need, Spread, pilot_spreads, plan};
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 pub use race::{RaceSoFar, race};
 pub use reference::{Bounds, Outlook, PublishedPoint, Reference, Ridge, Scatter, Verdict, reference};
-pub use regimes::{RegimeMap, regime_map, sweep_folders};
+pub use regimes::{RegimeMap, map_derived, regime_map, sweep_folders};

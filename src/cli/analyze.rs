@@ -1,6 +1,7 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::{Global, cost_report};
+use crate::analysis::cost::{Settings, analyze_curves};
 use crate::analysis::{
     Choice, Derived, Neighbour, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
@@ -10,7 +11,7 @@ use crate::report::{
     baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
     sentence,
 };
-use crate::results::{Kind, PredictionRow, Stamp, write};
+use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -20,11 +21,11 @@ use std::path::{Path, PathBuf};
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
 /// their regimes and whether the best draft length differs between them; or, of a published cost curve (reference.toml
-/// beside cost.csv), what it implies and what it does not
+/// beside cost.csv), what it implies and what it does not; or, of llama-bench -o json, the cost curve in it
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Results folders, or one CSV file
-    #[arg(value_name = "DIR|FILE.csv", required = true)]
+    /// Results folders, or one CSV file, or one JSON file of llama-bench
+    #[arg(value_name = "DIR|FILE", required = true)]
     paths: Vec<PathBuf>,
     /// Of several folders: write regimes.csv and contrasts.csv into this folder
     #[arg(long, value_name = "DIR")]
@@ -54,7 +55,20 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     if path.join(REFERENCE_FILE).exists() {
         return published(args, path);
     }
-    if path.is_dir() { folder(path, args.json, args.allow_mixed) } else { analyze_file(args, path) }
+    match path.extension() {
+        _ if path.is_dir() => folder(path, args.json, args.allow_mixed),
+        Some(ending) if ending == "json" => llama_bench(args, path),
+        _ => analyze_file(args, path),
+    }
+}
+
+/// Shows the cost curves of another program.
+fn llama_bench(args: &Args, path: &Path) -> Result<()> {
+    let (rows, notes) = read_llama_bench(path)?;
+    let settings = Settings { confidence: args.confidence, smallest_change: 0.05, ceilings: None, spec: None };
+    analyze_curves(&rows, &settings)?.iter().for_each(|curve| cost_report::show(curve, args.json));
+    notes.iter().for_each(|note| eprintln!("ridgepoint: note: {note}"));
+    Ok(())
 }
 
 /// Prints what a published curve says and what it does not.

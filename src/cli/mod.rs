@@ -22,6 +22,7 @@ mod cost_report;
 mod distill;
 #[cfg(feature = "mlx")]
 mod doctor;
+mod explain;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
@@ -30,6 +31,7 @@ mod generate;
 mod interrupt;
 mod output;
 mod plan;
+mod report;
 mod screen;
 mod simulate;
 mod sweep;
@@ -76,6 +78,8 @@ enum Command {
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
+    Explain(explain::Args),
+    Report(report::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
     #[cfg(feature = "mlx")]
@@ -106,6 +110,8 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
         #[cfg(feature = "mlx")]
@@ -151,7 +157,7 @@ mod tests {
     fn a_wrong_command_line_is_one_line() {
         for (arguments, expected) in [
             (&["analize"][..], "unrecognized subcommand 'analize'; a similar subcommand exists: 'analyze'"),
-            (&["analyze"], "the following required arguments were not provided: <DIR|FILE.csv>..."),
+            (&["analyze"], "the following required arguments were not provided: <DIR|FILE>..."),
             (&["analyze", "x", "--margin", "y"], "invalid value 'y' for '--margin <SHARE>': invalid float literal"),
         ] {
             assert_eq!(message(arguments), format!("{expected}; --help lists what there is"));
