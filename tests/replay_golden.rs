@@ -78,7 +78,12 @@ impl Case {
         let curve = |times: &[f64]| {
             CostCurve::from_samples(times.iter().enumerate().map(|(place, &seconds)| (place + 1, seconds))).unwrap()
         };
-        Costs { plain_s: self.costs.plain_s, draft: curve(&self.costs.draft_s), target: curve(&self.costs.target_s) }
+        Costs {
+            plain_s: self.costs.plain_s,
+            draft: curve(&self.costs.draft_s),
+            target: curve(&self.costs.target_s),
+            pad: false,
+        }
     }
 }
 

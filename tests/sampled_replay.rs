@@ -6,6 +6,7 @@ use mlx_rs::Dtype;
 use ridgepoint::decode::sampling::Sampling;
 use ridgepoint::decode::{Request, Round, plain, speculative};
 use ridgepoint::draft::Drafter;
+use ridgepoint::draft::host::HostDrafter;
 use ridgepoint::draft::lookup::PromptLookup;
 use ridgepoint::draft::model::ModelDrafter;
 use ridgepoint::measure::model_trace::probabilities;
@@ -114,7 +115,7 @@ fn a_drafter_that_draws_is_replayed_as_it_runs() {
 
 #[test]
 fn a_drafter_that_draws_nothing_is_replayed_as_it_runs() {
-    let mut drafter = PromptLookup::new(2, 1).unwrap();
+    let mut drafter = HostDrafter::new(Box::new(PromptLookup::new(2, 1).unwrap()));
     let ([own, plain, _], acceptance) = compare(&mut drafter, 0.1, LONGEST);
     assert!((0.05..0.95).contains(&acceptance), "the test says little at an acceptance of {acceptance}");
     assert!(own.iter().all(|z| *z == 0.0), "given the text nothing is left to chance: {own:?}");

@@ -42,6 +42,7 @@ fn tune_writes_every_file_and_a_second_call_only_analyses() {
         ".lock",
         "acceptance.csv",
         "arms.csv",
+        "categories.csv",
         "cost.csv",
         "decision.csv",
         "environment.json",

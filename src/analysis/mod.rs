@@ -4,6 +4,7 @@
 //! field in [`Derived`].
 
 mod audit;
+mod categories;
 mod choice;
 mod comparison;
 pub mod cost;
@@ -11,7 +12,10 @@ mod derive;
 mod equivalence;
 mod gather;
 mod minimal;
+pub mod page;
 mod plan;
+mod policies;
+pub mod predict;
 mod predictions;
 mod race;
 mod reference;
@@ -26,6 +30,7 @@ pub use equivalence::Equivalent;
 pub use gather::{Arm, Complete, Counts, complete_blocks};
 pub use minimal::read_minimal;
 pub use plan::{Goal, Need, Spread, pilot_spreads, plan};
+pub use policies::{Policy, source_name};
 pub use predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 pub use race::{RaceSoFar, race};
 pub use reference::{Bounds, Outlook, PublishedPoint, Reference, Ridge, Scatter, Verdict, reference};

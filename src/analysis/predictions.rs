@@ -1,7 +1,9 @@
 //! `predictions.csv` from the measured cost and the traces.
 
+use super::gather::Arm;
+use super::policies::Policy;
 use crate::results::{AcceptanceRow, CostRow, DraftTraceRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
-use crate::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, predict};
+use crate::roofline::{Acceptance, CostCurve, Costs, Draft, StopRule, Trace, predict};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,6 +19,8 @@ pub struct Timing {
     pub target: CostCurve,
     /// By drafter, seconds of a proposal by draft length.
     pub drafts: BTreeMap<String, CostCurve>,
+    /// Whether verifications run at a wider width where that is cheaper.
+    pub pad: bool,
 }
 
 impl Timing {
@@ -24,7 +28,7 @@ impl Timing {
     ///
     /// # Errors
     /// If the rows mix contexts, batches or precisions of the target, or lack the plain pipelined step or t(b).
-    pub fn of(rows: &[CostRow]) -> Result<Timing> {
+    pub fn of(rows: &[CostRow], pad: bool) -> Result<Timing> {
         let rows: Vec<(&CostRow, f64)> =
             rows.iter().filter(|row| !row.invalid).filter_map(|row| Some((row, row.time_ms? / 1e3))).collect();
         let target: Vec<_> = rows.iter().filter(|(row, _)| row.role == Role::Target).collect();
@@ -54,6 +58,7 @@ impl Timing {
             plain_s: plain_s.context("cost.csv: has no pipelined time of width 1; measure plain decoding first")?,
             target: curve(Mode::Sync).context("cost.csv: has no synchronous times of the target")?,
             drafts: drafts.collect::<Result<_>>()?,
+            pad,
         })
     }
 
@@ -61,7 +66,7 @@ impl Timing {
     pub fn costs(&self, drafter: &str) -> Result<Costs> {
         let draft = self.drafts.get(drafter);
         let draft = draft.with_context(|| format!("cost.csv: has no time of drafter '{drafter}'; measure it first"))?;
-        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone() })
+        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone(), pad: self.pad })
     }
 }
 
@@ -97,15 +102,24 @@ pub fn acceptance(traced: &[Traced]) -> Vec<AcceptanceRow> {
 }
 
 /// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
-pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
+/// Those of `policies` are replayed with their tokens and `rules`, which has the rule of every arm that has one.
+pub fn predictions(
+    timing: &Timing,
+    traced: &[Traced],
+    policies: &[Policy],
+    rules: &BTreeMap<Arm, StopRule>,
+    draft_lengths: &[usize],
+) -> Result<Vec<PredictionRow>> {
     let mut rows = Vec::new();
     for Traced { drafter, traces, .. } in traced {
         let costs = timing.costs(drafter)?;
+        let policy = policies.iter().find(|policy| policy.drafter() == drafter);
         let traces: Vec<Trace> = traces.values().cloned().collect();
         let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
         let lengths: Vec<usize> = draft_lengths.iter().copied().filter(|length| *length <= longest).collect();
         let (predictions, oracle_s) = predict(&traces, &lengths, &costs)?;
         let first = Acceptance::of(&traces).first();
+        let own = rows.len();
         rows.extend(predictions.into_iter().map(|prediction| PredictionRow {
             drafter: drafter.clone(),
             draft_length: prediction.draft_length as u64,
@@ -118,6 +132,9 @@ pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) 
             replay_tok_per_s: prediction.replay_s.map(f64::recip),
             oracle_tok_per_s: Some(oracle_s.recip()),
         }));
+        if let Some(policy) = policy {
+            rows[own..].iter_mut().try_for_each(|row| policy.predict(row, rules, &costs))?;
+        }
     }
     Ok(rows)
 }
@@ -229,10 +246,16 @@ mod tests {
 
     #[test]
     fn a_prediction_by_hand() {
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         // Two rounds of 2 + 12 ms for three tokens: the same case as in the predictor's own test.
-        let rows =
-            predictions(&timing, &gather_traces(&trace("a", &[0, 2, 1]), None, &[]).unwrap(), &[0, 2, 5]).unwrap();
+        let rows = predictions(
+            &timing,
+            &gather_traces(&trace("a", &[0, 2, 1]), None, &[]).unwrap(),
+            &[],
+            &BTreeMap::new(),
+            &[0, 2, 5],
+        )
+        .unwrap();
         assert_eq!(rows.len(), 2);
         assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
         assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
@@ -241,14 +264,14 @@ mod tests {
 
     #[test]
     fn only_whole_tuning_traces_count() {
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         let prompts = ["a", "b", "c"].map(|prompt| PromptRow {
             prompt: prompt.to_string(),
             split: if prompt == "b" { "confirm" } else { "tune" }.to_string(),
             ..PromptRow::default()
         });
         let all = [trace("a", &[0, 2, 1]), trace("b", &[2, 2, 2]), trace("c", &[2, 2])].concat();
-        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[0, 1, 2]).unwrap();
+        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[], &BTreeMap::new(), &[0, 1, 2]).unwrap();
         let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), None, &[]).unwrap());
         assert_eq!(predicted(gather_traces(&all, None, &prompts).unwrap()), alone);
     }
@@ -269,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_sampled_text_is_predicted_by_its_chances() {
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         let chance = |position: u64, draft_position: u64, acceptance_probability: f32| DraftTraceRow {
             prompt: "a".into(),
             drafter: "self".into(),
@@ -279,7 +302,7 @@ mod tests {
         };
         let chances = [chance(0, 1, 0.5), chance(0, 2, 0.25), chance(1, 1, 1.0), chance(1, 2, 0.5)];
         let predicted = |chances: &[DraftTraceRow]| {
-            predictions(&timing, &gather_traces(&trace("a", &[0, 1]), Some(chances), &[])?, &[2])
+            predictions(&timing, &gather_traces(&trace("a", &[0, 1]), Some(chances), &[])?, &[], &BTreeMap::new(), &[2])
         };
         // 1.5 rounds of 2 + 12 ms for two tokens: the replay's own case by hand.
         let row = &predicted(&chances).unwrap()[0];
@@ -292,16 +315,21 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_mixed_is_named() {
-        let refused = |rows: Vec<CostRow>| Timing::of(&rows).unwrap_err().to_string();
+        let refused = |rows: Vec<CostRow>| Timing::of(&rows, false).unwrap_err().to_string();
         assert!(refused(vec![]).contains("no valid time of the target"));
         assert!(refused(costs()[1..].to_vec()).contains("no pipelined time of width 1"));
         assert!(refused(costs()[..1].to_vec()).contains("no synchronous times"));
         let mixed = CostRow { context: 512, ..costs()[2].clone() };
         assert!(refused([costs(), vec![mixed]].concat()).contains("mixes"));
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         let other: Vec<_> = trace("a", &[0]).into_iter().map(|row| TraceRow { drafter: "x".into(), ..row }).collect();
         let traced = gather_traces(&other, None, &[]).unwrap();
-        assert!(predictions(&timing, &traced, &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
+        assert!(
+            predictions(&timing, &traced, &[], &BTreeMap::new(), &[0])
+                .unwrap_err()
+                .to_string()
+                .contains("no time of drafter 'x'")
+        );
         let mut gap = trace("a", &[0, 1]);
         gap[1].position = 2;
         assert!(gather_traces(&gap, None, &[]).unwrap_err().to_string().contains("position 2"));
@@ -311,7 +339,7 @@ mod tests {
     fn invalid_and_failed_samples_do_not_count() {
         let invalid = CostRow { invalid: true, time_ms: Some(0.001), ..costs()[1].clone() };
         let failed = CostRow { time_ms: None, error: "no memory".into(), ..costs()[1].clone() };
-        let timing = Timing::of(&[costs(), vec![invalid, failed]].concat()).unwrap();
+        let timing = Timing::of(&[costs(), vec![invalid, failed]].concat(), false).unwrap();
         assert_eq!(timing.target.at(1), Some(0.01));
     }
 }

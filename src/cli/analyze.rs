@@ -2,16 +2,17 @@
 
 use super::{Global, cost_report};
 use crate::analysis::cost::{Settings, analyze_curves};
+use crate::analysis::page::page;
 use crate::analysis::{
     Choice, Derived, Neighbour, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
 };
 use crate::experiment::Baseline;
 use crate::report::{
-    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
-    sentence,
+    baseline_notes, category_line, contrast_sentence, decision_table, hypothesis_table, opinions, policy_line, race,
+    reference_text, regime_page, regime_table, sentence,
 };
-use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write};
+use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write, write_text};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -30,6 +31,9 @@ pub struct Args {
     /// Of several folders: write regimes.csv and contrasts.csv into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Of several folders of tune, sweep and cost: write one page of Markdown that says which draft length in which regime
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "json"])]
+    page: Option<PathBuf>,
     /// Print one JSON object a decision instead of tables
     #[arg(long)]
     json: bool,
@@ -48,6 +52,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
+    if let Some(file) = &args.page {
+        return write_page(args, file);
+    }
     let [path] = args.paths.as_slice() else { return map(args) };
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
@@ -68,6 +75,18 @@ fn llama_bench(args: &Args, path: &Path) -> Result<()> {
     let settings = Settings { confidence: args.confidence, smallest_change: 0.05, ceilings: None, spec: None };
     analyze_curves(&rows, &settings)?.iter().for_each(|curve| cost_report::show(curve, args.json));
     notes.iter().for_each(|note| eprintln!("ridgepoint: note: {note}"));
+    Ok(())
+}
+
+/// Writes the regime page of the folders.
+fn write_page(args: &Args, file: &Path) -> Result<()> {
+    let folders: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
+    let command = format!("ridgepoint analyze {} --page {}", folders.join(" "), file.display());
+    let page = regime_page(&page(&args.paths)?, &command);
+    let (folder, name) = (file.parent().unwrap_or(Path::new("")), file.file_name().unwrap_or_default());
+    let name = name.to_str().ok_or_else(|| usage!("--page {}: name a file", file.display()))?;
+    write_text(folder, name, &page)?;
+    eprintln!("Page: {}", file.display());
     Ok(())
 }
 
@@ -177,9 +196,19 @@ fn kind(path: &Path) -> Result<Kind> {
 pub fn show(derived: &Derived, json: bool) -> Result<()> {
     for regime in &derived.choices {
         if json {
-            println!("{}", as_json(&regime.choice)?);
+            let mut value = as_json(&regime.choice)?;
+            let policies = derived.policies.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["policies"] = json!(policies.collect::<Vec<_>>());
+            let categories = derived.categories.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["categories"] = json!(categories.collect::<Vec<_>>());
+            println!("{value}");
         } else {
             print(&regime.choice, &derived.predictions);
+            let drafter = &regime.choice.drafter;
+            policy_line(drafter, &derived.policies).iter().for_each(|line| println!("{line}"));
+            let confirmed = regime.choice.confirmation.as_ref();
+            let by_category = confirmed.and_then(|one| category_line(drafter, one.draft_length, &derived.categories));
+            by_category.iter().for_each(|line| println!("{line}"));
             println!("{}\n", sentence(&regime.choice, regime.why));
         }
     }

@@ -78,7 +78,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let derived = job.run(&folder, &mut screen)?;
     screen.finish();
     analyze::show(&derived, args.json)?;
-    eprintln!("Results: {}", folder.display());
+    if !args.quiet {
+        eprintln!("Results: {}", folder.display());
+    }
     Ok(())
 }
 

@@ -114,6 +114,7 @@ pub fn begin(drafter: &mut dyn Drafter, text: &[u32], room: i32) -> Result<()> {
 /// with `text`, and is where it was afterwards.
 pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize, sampling: &Sampling) -> Result<f64> {
     let mut keys = KeyStream::new(0);
+    let drafter = drafter.timed_part();
     let started = Instant::now();
     if let Some(proposal) = drafter.propose(text, draft_length, sampling, &mut keys)? {
         eval(proposal.probabilities.iter().chain([&proposal.tokens]))?;

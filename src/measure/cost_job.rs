@@ -44,7 +44,7 @@ impl CostJob<'_> {
             for (name, prototype) in drafters {
                 let shape = match prototype {
                     Prototype::Model(model) => Some(model.shape()),
-                    Prototype::Lookup { .. } => None,
+                    Prototype::Lookup { .. } | Prototype::Suffix(_) => None,
                 };
                 let lengths = plan.draft_lengths.values().iter();
                 rows.extend(lengths.map(|length| subject.proposal(name, shape.as_ref(), context, *length)));

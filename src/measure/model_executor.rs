@@ -1,7 +1,7 @@
 //! The executor that runs a model on this machine.
 
 use super::cost::{ForwardTimer, begin, proposal};
-use super::executor::{Executor, TimedRun, TracedDraft, Work};
+use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
 use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
 use super::samples::Limits;
@@ -10,11 +10,12 @@ use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain, prefill_hidden};
-use crate::draft::Drafter;
+use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
-use crate::results::{CostRow, Mode, Role, RunRow};
-use crate::roofline::{Ceilings, Forward};
+use crate::model::transformer::Transformer;
+use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
+use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -60,19 +61,41 @@ pub struct ModelExecutor<'a> {
     limits: Option<Limits>,
     /// The plain text of the block used last, with its number.
     plain: Option<(u64, Vec<u32>)>,
+    stop_rules: Vec<StopRuleRow>,
+    rules: Rules,
 }
 
 impl<'a> ModelExecutor<'a> {
     pub fn new(
         target: &'a LanguageModel,
         drafters: Drafters,
+        stop_rules: Vec<StopRuleRow>,
         texts: Texts,
         device: DeviceKind,
         ceilings: Ceilings,
         started: Instant,
     ) -> Self {
-        let (timer, behind, limits, plain) = (None, Vec::new(), None, None);
-        ModelExecutor { target, drafters, texts, device, ceilings, started, timer, behind, limits, plain }
+        ModelExecutor {
+            target,
+            drafters,
+            stop_rules,
+            texts,
+            device,
+            ceilings,
+            started,
+            timer: None,
+            behind: Vec::new(),
+            limits: None,
+            plain: None,
+            rules: Rules::default(),
+        }
+    }
+
+    /// For a drafter whose rule looks at every token: one that looks and keeps them all.
+    fn evaluated(&self, drafter: &str) -> Option<StopRule> {
+        let row = self.stop_rules.iter().find(|row| row.drafter == drafter)?;
+        let looks = !["", "acceptance-average"].contains(&row.rule.as_str());
+        looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
     /// What the target commits in a block without a drafter: at least `tokens` tokens.
@@ -89,6 +112,16 @@ impl<'a> ModelExecutor<'a> {
 
 fn find<'a>(drafters: &'a mut Drafters, name: &str) -> Result<&'a mut Box<dyn Drafter>> {
     drafters.get_mut(name).with_context(|| format!("there is no drafter '{name}'"))
+}
+
+/// Shows a drafter that reads the target's hidden states those of a text that it is to be traced on.
+fn show(drafter: &mut dyn Drafter, target: &Transformer, text: &[u32]) -> Result<()> {
+    if drafter.hidden_size().is_some() {
+        let hidden = prefill_hidden(target, &mut target.new_cache(), text)?;
+        drafter.begin(&text[..1], text.len() as i32)?;
+        drafter.observe(&hidden)?;
+    }
+    Ok(())
 }
 
 impl Executor for ModelExecutor<'_> {
@@ -117,8 +150,10 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn warm_up(&mut self, arm: &Arm) -> Result<()> {
+        let stop = self.evaluated(&arm.drafter).map(|rule| (arm.clone(), rule)).into_iter().collect();
+        let rules = Rules { stop, padding: Padding::default() };
         let request = self.texts.request(0, 0, WARM_UP_TOKENS);
-        run_arm(&self.target.transformer, &mut self.drafters, arm, &request).map(drop)
+        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &request).map(drop)
     }
 
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
@@ -130,7 +165,9 @@ impl Executor for ModelExecutor<'_> {
         let timer = ForwardTimer::new(&self.target.transformer, &text, context, widest_target, 1)?;
         self.timer = Some(timer.sampled(self.texts.sampling));
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
-        for drafter in self.drafters.values_mut() {
+        let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
+        for (drafter, rule) in self.drafters.values_mut().zip(evaluated) {
+            drafter.stop_by(rule);
             begin(drafter.as_mut(), &self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
@@ -165,12 +202,7 @@ impl Executor for ModelExecutor<'_> {
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
         let drafter = find(&mut self.drafters, drafter)?;
-        if drafter.hidden_size().is_some() {
-            let model = &self.target.transformer;
-            let hidden = prefill_hidden(model, &mut model.new_cache(), &whole)?;
-            drafter.begin(&whole[..1], whole.len() as i32)?;
-            drafter.observe(&hidden)?;
-        }
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
         let sampling = &self.texts.sampling;
         if sampling.is_greedy() {
             let matches = drafter.matches(&whole, first, positions, draft_length)?;
@@ -194,9 +226,39 @@ impl Executor for ModelExecutor<'_> {
         Ok(drafts.into_iter().enumerate().map(traced).collect())
     }
 
+    fn stop_rules(&self) -> Vec<StopRuleRow> {
+        self.stop_rules.clone()
+    }
+
+    fn trace_tokens(
+        &mut self,
+        prompt: usize,
+        drafter: &str,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TracedTokens>> {
+        let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
+        let first = self.texts.prompts[prompt].len();
+        let whole = [&self.texts.prompts[prompt][..], &text].concat();
+        let drafter = find(&mut self.drafters, drafter)?;
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        let drafts = drafter.token_drafts(&whole, first, positions, draft_length)?;
+        let traced = |(position, drafts): (usize, TokenDrafts)| {
+            let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
+            let token =
+                |((&token, seen), &there): ((&u32, _), &u32)| TracedToken { token, seen, matches: token == there };
+            TracedTokens { token: text[position], source: drafts.source, drafts: tokens.map(token).collect() }
+        };
+        Ok(drafts.into_iter().enumerate().map(traced).collect())
+    }
+
+    fn use_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
     fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
         let request = self.texts.request(prompt, block, max_tokens);
-        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &request)?;
+        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.rules, &request)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.
             0 if !matches!(&self.plain, Some((of, _)) if *of == block) => {

@@ -108,7 +108,12 @@ impl Tuner<'_> {
             let mut rows: Vec<_> =
                 predictions.iter().filter(|row| row.drafter == name && row.draft_length > 0).collect();
             let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
-            rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
+            // Of a rule that could not be replayed its longest drafts are timed: it cuts them itself.
+            let unknown = rows.iter().all(|row| row.replay_tok_per_s.is_none());
+            rows.sort_by(|a, b| match unknown {
+                true => b.draft_length.cmp(&a.draft_length),
+                false => predicted(b).total_cmp(&predicted(a)),
+            });
             let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);
             let worth = |place: usize, row: &PredictionRow| place == 0 || predicted(row) > WORTH_TIMING * plain;
             let best = rows.iter().enumerate().take(self.scenario.arms);

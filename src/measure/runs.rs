@@ -1,5 +1,6 @@
 //! One run of one arm on a model, and where two texts part.
 
+use super::executor::Rules;
 use crate::analysis::Arm;
 use crate::decode::{Request, Run, plain, speculative};
 use crate::draft::Drafter;
@@ -12,12 +13,20 @@ use std::collections::BTreeMap;
 pub type Drafters = BTreeMap<String, Box<dyn Drafter>>;
 
 /// One run of one arm.
-pub fn run_arm(model: &Transformer, drafters: &mut Drafters, arm: &Arm, request: &Request) -> Result<Run> {
+pub fn run_arm(
+    model: &Transformer,
+    drafters: &mut Drafters,
+    arm: &Arm,
+    rules: &Rules,
+    request: &Request,
+) -> Result<Run> {
     if arm.draft_length == 0 {
         return plain::decode(model, request, &mut |_| ());
     }
     let drafter = drafters.get_mut(&arm.drafter).with_context(|| format!("there is no drafter '{}'", arm.drafter))?;
-    speculative::decode(model, drafter.as_mut(), arm.draft_length as usize, request, &mut |_| ())
+    drafter.stop_by(rules.stop.get(arm).cloned());
+    let length = arm.draft_length as usize;
+    speculative::decode_padded(model, drafter.as_mut(), length, &rules.padding, request, &mut |_| ())
 }
 
 /// Where two texts part, if they do.

@@ -4,9 +4,6 @@
 //! So it is decoded once, plainly, and the drafter is asked at every position of it; from the answers every draft length
 //! is replayed. Of a sampled text it is asked for its chances of the text's own tokens (see `roofline::replay`).
 
-use crate::decode::keys::KeyStream;
-use crate::decode::sampling::Sampling;
-use crate::draft::Drafter;
 use crate::roofline::acceptance_chance;
 use anyhow::{Result, ensure};
 
@@ -17,6 +14,13 @@ pub struct Match {
     pub proposed: usize,
     /// How many of them, from the first, the text goes on with.
     pub matched: usize,
+}
+
+/// Refuses a text that does not reach `tokens` tokens beyond the `first` ones, of which there must be one.
+pub fn check_length(text: &[u32], first: usize, tokens: usize) -> Result<()> {
+    let end = first + tokens;
+    ensure!(first > 0 && text.len() >= end, "a trace up to token {end} needs a longer text than {}", text.len());
+    Ok(())
 }
 
 /// The chances that a drafter gave the text's own tokens, at one position of a sampled text.
@@ -43,41 +47,4 @@ impl From<Match> for TextChances {
     fn from(found: Match) -> TextChances {
         TextChances { proposed: found.proposed, probabilities: vec![1.0; found.matched] }
     }
-}
-
-/// Asks the drafter at one position after the other; see [`Drafter::matches`].
-///
-/// # Errors
-/// Also if the drafter draws its proposals, as one draw says nothing about its chances.
-pub fn one_by_one<D: Drafter + ?Sized>(
-    drafter: &mut D,
-    text: &[u32],
-    first: usize,
-    positions: usize,
-    draft_length: usize,
-    sampling: &Sampling,
-) -> Result<Vec<Match>> {
-    let end = first + positions + draft_length;
-    ensure!(first > 0 && text.len() >= end, "a trace up to token {end} needs a longer text than {}", text.len());
-    let mut keys = KeyStream::new(0);
-    drafter.begin(&text[..first], text.len() as i32)?;
-    (first..first + positions)
-        .map(|position| {
-            let proposal = drafter.propose(&text[..position], draft_length, sampling, &mut keys)?;
-            let tokens = match &proposal {
-                Some(proposal) => {
-                    ensure!(
-                        proposal.probabilities.is_none(),
-                        "this drafter draws its tokens and does not say its chances"
-                    );
-                    proposal.tokens.eval()?;
-                    proposal.tokens.try_as_slice::<u32>()?
-                }
-                None => &[],
-            };
-            let matched = tokens.iter().zip(&text[position..]).take_while(|(draft, token)| draft == token).count();
-            drafter.settle(&text[..=position])?;
-            Ok(Match { proposed: tokens.len(), matched })
-        })
-        .collect()
 }

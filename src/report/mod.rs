@@ -16,7 +16,10 @@ mod material;
 mod opinions;
 mod page;
 mod paper;
+mod policies;
+mod predict;
 mod reference;
+mod regime_page;
 mod regimes;
 mod rounding;
 mod sentence;
@@ -35,7 +38,12 @@ pub use material::Material;
 pub use opinions::{opinions, race};
 pub use page::{Page, page};
 pub use paper::{macros, tables};
+pub use policies::{category_line, policy_line};
+pub use predict::{
+    length_table, prediction_errors, prediction_head, prediction_page, prediction_table, regret_sentence,
+};
 pub use reference::reference_text;
+pub use regime_page::regime_page;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
 pub use sweep::{sweep_plan, sweep_summary};

@@ -5,20 +5,23 @@ use super::precision::{Dtype, Quantization};
 use super::range::Range;
 use super::simulated::Simulated;
 use super::sweep::Sweep;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A scenario as declared: what is run, on what, and how the draft length is chosen. Fixed before anything is measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Names the results folder: letters, digits, `.`, `_` and `-`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"))]
     pub name: String,
     /// One sentence for people.
     #[serde(default)]
     pub description: String,
     pub target: Target,
     /// Draft files, found beside the scenario or in a folder above it; names of `[simulated.drafters]` where it is simulated.
+    #[schemars(length(min = 1))]
     pub drafts: Vec<String>,
     /// Candidate draft lengths γ; 0, plain decoding, is always among them.
     pub draft_lengths: Range,
@@ -29,11 +32,14 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prompts: String,
     /// How many prompts, from the first on, the draft length is chosen on.
+    #[schemars(range(min = 3, max = 100_000))]
     pub tune_prompts: usize,
     /// How many prompts after those confirm it.
     #[serde(default)]
+    #[schemars(range(max = 100_000))]
     pub confirm_prompts: usize,
     /// Committed tokens a run, the same for every arm.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub max_tokens: usize,
     /// Tokens in the cache when t(b) is measured; half a run beyond the median prompt if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,11 +47,16 @@ pub struct Scenario {
     /// Lengthens every prompt with others in front of it, so that in the middle of a run `context` tokens are in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fill_context: bool,
+    /// Runs a verification at a wider width where t(b) is measured to be lower there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pad: bool,
     /// Sequences in one forward; only a simulated target takes more than one.
     #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1024))]
     pub batch: usize,
     /// 0 is greedy.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub temperature: f64,
     /// How many blocks are timed on each prompt, each with texts of its own; more than one only at temperature > 0.
     #[serde(default = "default_one", skip_serializing_if = "is_one")]
@@ -54,19 +65,24 @@ pub struct Scenario {
     pub seed: u64,
     /// Confidence of every interval and set, simultaneous where there are several.
     #[serde(default = "default_confidence")]
+    #[schemars(range(min = 0.5, max = 0.9999))]
     pub confidence: f64,
     /// The loss, relative to the best arm, that does not matter in practice.
     #[serde(default = "default_practical_margin")]
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub practical_margin: f64,
     /// How many promising draft lengths of each drafter are timed, γ=0 not counted.
     #[serde(default = "default_arms")]
+    #[schemars(range(min = 1, max = 127))]
     pub arms: usize,
     /// After how many tuning prompts a race (`tune --race`) looks, ascending, three to five of them; about 12, 20, 32, 50 and
     /// 100 % of the tuning prompts if not given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 3, max = 5))]
     pub looks: Vec<usize>,
     /// Time for the whole job; `--budget` replaces it.
     #[serde(default = "default_time_budget", with = "budget")]
+    #[schemars(with = "String")]
     pub time_budget: Duration,
     /// What `ridgepoint sweep` varies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,7 +93,7 @@ pub struct Scenario {
 }
 
 /// The model that decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
@@ -232,7 +248,7 @@ impl Scenario {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
     field: &'static str,
     value: T,
     low: T,
