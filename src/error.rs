@@ -21,6 +21,13 @@ macro_rules! usage {
     ($($arg:tt)*) => { ::anyhow::Error::new($crate::error::Usage(format!($($arg)*))) };
 }
 
+/// Whether a results folder cannot be written to: more work would be lost as well.
+pub fn cannot_write(error: &anyhow::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let stops = [FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull];
+    error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).any(|cause| stops.contains(&cause.kind()))
+}
+
 /// 2 if a [`Usage`] error is anywhere in the chain, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 }

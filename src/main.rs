@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     #[cfg(unix)]
-    end_with_the_reader();
+    signals();
     match ridgepoint::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -12,9 +12,13 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the program when whoever reads its output does (`| head`), as other programs do: Rust would panic instead.
+/// Ends the program when whoever reads its output does (`| head`), as other programs do: Rust would panic instead. A limit on
+/// file sizes makes a write fail, which is told and undone, in the place of an end in the middle of a row.
 #[cfg(unix)]
-fn end_with_the_reader() {
-    // SAFETY: restores the system's own handling, before any thread is started.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+fn signals() {
+    // SAFETY: known dispositions for known signals, before any thread is started.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }

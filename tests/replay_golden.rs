@@ -1,12 +1,30 @@
 //! The replay, the acceptance counts and the oracle's bound against a decoder simulated token by token
 //! (`scripts/oracle/replay.py`).
 
-use ridgepoint::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, predict, replay};
+use ridgepoint::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, acceptance_chance, predict, replay};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct Golden {
     cases: Vec<Case>,
+    sampled: Vec<Sampled>,
+}
+
+/// Chances of the text's own tokens, and what the runs that commit it do on average.
+#[derive(Deserialize)]
+struct Sampled {
+    draft_length_max: usize,
+    budget: usize,
+    p: Vec<f32>,
+    q: Vec<f32>,
+    runs: Vec<SampledRun>,
+}
+
+#[derive(Deserialize)]
+struct SampledRun {
+    draft_length: usize,
+    rounds: f64,
+    accepted: f64,
 }
 
 #[derive(Deserialize)]
@@ -31,18 +49,22 @@ struct CaseCosts {
 #[derive(Deserialize)]
 struct Run {
     draft_length: usize,
-    rounds: u64,
-    drafted: u64,
-    accepted: u64,
-    cut_off: u64,
-    accepted_by_place: Vec<u64>,
+    rounds: f64,
+    drafted: f64,
+    accepted: f64,
+    cut_off: f64,
+    accepted_by_place: Vec<f64>,
     seconds_per_token: f64,
 }
 
-fn cases() -> Vec<Case> {
+fn golden() -> Golden {
     let golden: Golden = serde_json::from_str(include_str!("golden/replay.json")).unwrap();
-    assert!(golden.cases.len() >= 40);
-    golden.cases
+    assert!(golden.cases.len() >= 40 && golden.sampled.len() >= 40);
+    golden
+}
+
+fn cases() -> Vec<Case> {
+    golden().cases
 }
 
 impl Case {
@@ -56,7 +78,12 @@ impl Case {
         let curve = |times: &[f64]| {
             CostCurve::from_samples(times.iter().enumerate().map(|(place, &seconds)| (place + 1, seconds))).unwrap()
         };
-        Costs { plain_s: self.costs.plain_s, draft: curve(&self.costs.draft_s), target: curve(&self.costs.target_s) }
+        Costs {
+            plain_s: self.costs.plain_s,
+            draft: curve(&self.costs.draft_s),
+            target: curve(&self.costs.target_s),
+            pad: false,
+        }
     }
 }
 
@@ -75,6 +102,27 @@ fn every_draft_length_is_replayed_exactly() {
             assert_eq!(found.tokens as usize, case.matched.len());
         }
     }
+}
+
+/// Every way that speculative sampling can go was gone through; p and q are rounded to 32 bits.
+#[test]
+fn a_sampled_text_is_replayed_as_its_runs_are_on_average() {
+    let mut fractions = 0;
+    for case in golden().sampled {
+        let chances: Vec<f64> = case.p.iter().zip(&case.q).map(|(&p, &q)| acceptance_chance(p, q).into()).collect();
+        let of = |position: usize| chances[position..position + case.draft_length_max].to_vec();
+        let drafts = vec![Draft { drafted: case.draft_length_max, matched: 0 }; case.budget];
+        let trace = Trace::sampled(drafts, case.draft_length_max, (0..case.budget).map(of).collect()).unwrap();
+        for run in &case.runs {
+            let found = replay(&trace, run.draft_length).unwrap();
+            for (found, expected) in [(found.rounds, run.rounds), (found.accepted, run.accepted)] {
+                assert!((found - expected).abs() < 1e-6, "{found} for {expected}");
+            }
+            assert!((found.drafted - run.draft_length as f64 * found.rounds).abs() < 1e-9);
+            fractions += usize::from(run.rounds.fract() > 0.0);
+        }
+    }
+    assert!(fractions > 10, "only {fractions} runs leave something to chance");
 }
 
 #[test]

@@ -29,7 +29,8 @@ fn every_kind_of_drafter_has_an_example() {
     let mut kinds: Vec<&str> = toml_files("drafts").iter().map(|file| DraftSpec::read(file).unwrap().kind()).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds, ["layer-skip", "model", "prompt-lookup", "quantized-self"]);
+    let expected = ["combined", "distilled", "layer-skip", "model", "prompt-lookup", "quantized-self", "suffix"];
+    assert_eq!(kinds, expected);
 }
 
 #[test]
@@ -50,5 +51,30 @@ fn the_quickstart_prompts_are_balanced_in_every_block_of_eight() {
         let PromptInput::Chat(messages) = &prompt.input else { panic!("{} is no chat", prompt.id) };
         let words = messages[0].content.split_whitespace().count();
         assert!((40..=200).contains(&words), "{} has {words} words", prompt.id);
+    }
+}
+
+#[test]
+fn the_drafters_prompts_are_balanced_and_new() {
+    let loaded = load(&root().join("scenarios/drafters.toml")).unwrap();
+    let (tune, confirm) = loaded.prompts.prompts.split_at(loaded.scenario.tune_prompts);
+    assert_eq!((tune.len(), confirm.len(), loaded.scenario.confirm_prompts), (24, 64, 64));
+    for (prompts, least) in [(tune, 4), (confirm, 10)] {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        prompts.iter().for_each(|prompt| *counts.entry(&prompt.category).or_default() += 1);
+        assert!(counts.len() == 6 && counts.values().all(|&count| count >= least), "{counts:?}");
+    }
+    // No eight words in a row stand in two prompts, nor in one of the quickstart's.
+    let quickstart = load(&root().join("scenarios/quickstart.toml")).unwrap();
+    let mut seen: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    for prompt in quickstart.prompts.prompts.iter().chain(&loaded.prompts.prompts) {
+        let PromptInput::Chat(messages) = &prompt.input else { panic!("{} is no chat", prompt.id) };
+        let text = messages[0].content.to_lowercase();
+        let words: Vec<String> = text.split(|c: char| !c.is_alphanumeric()).map(str::to_string).collect();
+        let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
+        for run in words.windows(8) {
+            let other = seen.insert(run.to_vec(), prompt.id.clone());
+            assert!(other.as_ref().is_none_or(|other| *other == prompt.id), "{other:?} and {}: {run:?}", prompt.id);
+        }
     }
 }

@@ -7,6 +7,7 @@ use ridgepoint::stats::cost_model::{Shape, choose_model};
 use ridgepoint::stats::iid::{Count, equal_over_levels};
 use ridgepoint::stats::max_t::max_t_draws;
 use ridgepoint::stats::mcs::model_confidence_set_from;
+use ridgepoint::stats::moderated::moderated;
 use ridgepoint::stats::paired::{SignedRankMethod, paired_t, signed_rank, signed_rank_by};
 use ridgepoint::stats::power::paired_t_power;
 use ridgepoint::stats::selection::{Method, compare_with_best};
@@ -26,7 +27,8 @@ fn cases<Case: DeserializeOwned>(name: &str) -> Vec<Case> {
     let path = format!("{}/tests/golden/stats/{name}.json", env!("CARGO_MANIFEST_DIR"));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     let golden: Golden<Case> = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
-    assert!(golden.made_with.contains_key("scipy") && !golden.cases.is_empty());
+    assert!(golden.made_with.contains_key("scipy") || golden.made_with.contains_key("limma"));
+    assert!(!golden.cases.is_empty());
     golden.cases
 }
 
@@ -394,6 +396,37 @@ fn falls_of_a_cost_curve() {
     for case in cases::<Case>("falls") {
         let found = change_points(&[1, 2], &[case.first, case.second], 0.5, 0.05).unwrap();
         close(&case.name, found.falls[0].p_holm, case.p);
-        close(&case.name, found.paddings[0].p_holm, case.p);
+    }
+}
+
+#[test]
+fn moderated_variances_and_widths_to_pad() {
+    #[derive(Deserialize)]
+    struct Case {
+        name: String,
+        samples: Vec<Vec<f64>>,
+        log_variances: Vec<f64>,
+        /// None is infinite.
+        prior_freedom: Option<f64>,
+        prior_variance: f64,
+        variances: Vec<f64>,
+        /// By width from the first on, those below the confidence.
+        pad_to: BTreeMap<usize, usize>,
+        p: BTreeMap<usize, f64>,
+    }
+    for case in cases::<Case>("moderated") {
+        let freedom: Vec<f64> = case.samples.iter().map(|passes| passes.len() as f64 - 1.0).collect();
+        let found = moderated(&case.log_variances, &freedom).unwrap();
+        match case.prior_freedom {
+            Some(freedom) => close(&case.name, found.prior_freedom / freedom, 1.0),
+            None => assert!(found.prior_freedom.is_infinite(), "{}", case.name),
+        }
+        close(&case.name, found.prior_variance, case.prior_variance);
+        found.variances.iter().zip(&case.variances).for_each(|(found, expected)| close(&case.name, *found, *expected));
+        let widths: Vec<usize> = (1..=case.samples.len()).collect();
+        let paddings = change_points(&widths, &case.samples, 0.95, 0.05).unwrap().paddings;
+        let pad_to: BTreeMap<usize, usize> = paddings.iter().map(|padding| (padding.width, padding.pad_to)).collect();
+        assert_eq!(pad_to, case.pad_to, "{}", case.name);
+        paddings.iter().for_each(|padding| close(&case.name, padding.p_holm, case.p[&padding.width]));
     }
 }

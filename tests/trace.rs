@@ -52,14 +52,17 @@ fn one_by_one(model: &Transformer, text: &[u32]) -> Vec<Vec<u32>> {
     positions.map(propose).collect()
 }
 
-/// The model's probability of each of `drafts` after `text`, from one forward without a cache.
-fn probabilities(model: &Transformer, text: &[u32], drafts: &[u32]) -> Vec<f32> {
+/// The model's probability of each of `drafts` after `text`, and the entropy of the distribution that it is of, from one
+/// forward without a cache.
+fn probabilities(model: &Transformer, text: &[u32], drafts: &[u32]) -> Vec<(f32, f32)> {
     let tokens = [text, drafts].concat();
     let input = Array::from_slice(&tokens, &[1, tokens.len() as i32]);
     let logits = model.forward(&input, &mut model.new_cache(), Logits::All).unwrap();
     let rows = softmax_axis(logits.squeeze_axes(&[0]).unwrap(), -1, true).unwrap();
     let (width, rows) = (rows.dim(1) as usize, rows.to_vec_exact::<f32>().unwrap());
-    drafts.iter().enumerate().map(|(j, &draft)| rows[(text.len() + j - 1) * width + draft as usize]).collect()
+    let row = |j: usize| &rows[(text.len() + j - 1) * width..][..width];
+    let entropy = |row: &[f32]| row.iter().map(|p| -p * p.ln()).sum::<f32>();
+    drafts.iter().enumerate().map(|(j, &draft)| (row(j)[draft as usize], entropy(row(j)))).collect()
 }
 
 #[test]
@@ -78,8 +81,10 @@ fn wide_forwards_give_the_drafts_of_narrow_ones() {
         }
         for index in [0, POSITIONS - 1] {
             let expected = probabilities(&model, &text[..FIRST + index], &wide[index].tokens);
-            for (found, expected) in wide[index].confidences.iter().zip(expected) {
-                assert!((found - expected).abs() < 1e-5, "{name}, position {index}: {found}, {expected}");
+            for (place, (confidence, entropy)) in expected.into_iter().enumerate() {
+                let found = (wide[index].confidences[place], wide[index].entropies[place]);
+                assert!((found.0 - confidence).abs() < 1e-5, "{name}, position {index}: {found:?}, {confidence}");
+                assert!((found.1 - entropy).abs() < 1e-4, "{name}, position {index}: {found:?}, {entropy}");
             }
         }
         let lengths: Vec<usize> = match_lengths.iter().map(|one| one.matched).collect();

@@ -7,7 +7,7 @@ mod tiny;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use ridgepoint::results::{CostRow, PromptRow, RunRow, Stamp, TraceRow, read};
+use ridgepoint::results::{Control, CostRow, DraftTraceRow, LookRow, PromptRow, RunRow, Stamp, TraceRow, read};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -42,6 +42,7 @@ fn tune_writes_every_file_and_a_second_call_only_analyses() {
         ".lock",
         "acceptance.csv",
         "arms.csv",
+        "categories.csv",
         "cost.csv",
         "decision.csv",
         "environment.json",
@@ -152,6 +153,124 @@ fn a_killed_run_resumes_without_loss_or_repetition() {
     assert!(blocks[..3].iter().all(|arms| arms == &blocks[0]), "{blocks:?}");
     let launches = Stamp::read(&folder).unwrap().unwrap().launches;
     assert!(launches.len() <= 7 && launches.iter().all(|launch| launch["ceilings"].is_object()));
+}
+
+/// Drafters with the draft lengths of a block, plain decoding left out, in the order of the blocks.
+fn arms_of_blocks(folder: &Path, split: &str) -> Vec<BTreeSet<(String, u64)>> {
+    let mut blocks: BTreeMap<u64, BTreeSet<(String, u64)>> = BTreeMap::new();
+    for run in read::<RunRow>(folder).unwrap().into_iter().filter(|run| run.split == split) {
+        let arms = blocks.entry(run.block).or_default();
+        if run.draft_length > 0 {
+            arms.insert((run.drafter, run.draft_length));
+        }
+    }
+    blocks.into_values().collect()
+}
+
+#[test]
+fn a_race_looks_when_it_was_declared_to_and_only_drops_lengths() {
+    let place = Workplace::new();
+    place.change_scenario(
+        "tune_prompts = 3\nconfirm_prompts = 3\nmax_tokens = 8",
+        "tune_prompts = 6\nmax_tokens = 40\nlooks = [3, 5, 6]",
+    );
+    let race = ["tune", "changed.toml", "--results", "r", "--machine", "m", "--race", "--json", "--budget", "2m"];
+    let first = place.run(&race);
+    assert!(first.status.success(), "{first:?}");
+    let folder = place.path(FOLDER);
+    let looks: Vec<_> = read::<LookRow>(&folder).unwrap().iter().map(|row| (row.look, row.blocks)).collect();
+    assert_eq!(looks, [(1, 3), (2, 5), (3, 6)]);
+    let blocks = arms_of_blocks(&folder, "tune");
+    let entrants: BTreeSet<_> =
+        ["lookup", "skip"].iter().flat_map(|name| (1..4).map(|l| (name.to_string(), l))).collect();
+    assert!(blocks[..3].iter().all(|arms| *arms == entrants), "{blocks:?}");
+    for (place, pair) in blocks.windows(2).enumerate() {
+        assert!(pair[1].is_subset(&pair[0]), "{blocks:?}");
+        assert!(pair[1] == pair[0] || [3, 5].contains(&(place + 1)), "only a look drops lengths: {blocks:?}");
+    }
+    for decision in json_lines(&first.stdout) {
+        let taken = decision["looks"].as_array().unwrap();
+        assert!(!taken.is_empty() && taken.len() <= 3, "{decision}");
+        let last = taken.last().unwrap();
+        assert_eq!(decision["recommended"], last["decision"]["recommended"]);
+        assert_eq!(last["finished"], true, "{decision}");
+        // A third of the error rate at each look.
+        let confidence = last["decision"]["confidence"].as_f64().unwrap();
+        assert!((confidence - (1.0 - 0.05 / 3.0)).abs() < 1e-12);
+    }
+    let analysed = place.run(&["analyze", FOLDER, "--json"]);
+    assert_eq!(String::from_utf8(analysed.stdout).unwrap(), String::from_utf8(first.stdout).unwrap());
+}
+
+#[test]
+fn anytime_may_be_interrupted_and_goes_on_from_there() {
+    let place = Workplace::new();
+    place
+        .change_scenario("tune_prompts = 3\nconfirm_prompts = 3\nmax_tokens = 8", "tune_prompts = 6\nmax_tokens = 220");
+    place.write("p.jsonl", &fs::read_to_string(place.path("p.jsonl")).unwrap().replace("one two ", ""));
+    let anytime = ["tune", "changed.toml", "--results", "r", "--machine", "m", "--anytime", "--json", "--budget", "3m"];
+    let folder = place.path(FOLDER);
+    let mut command = place.command(&anytime);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // Interrupted in the middle of the third block.
+    let closed =
+        || read::<RunRow>(&folder).map_or(0, |runs| runs.iter().filter(|run| run.control == Control::Last).count());
+    let started = Instant::now();
+    while closed() < 2 {
+        assert!(started.elapsed() < Duration::from_secs(120), "no two blocks in two minutes");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let interrupted = child.wait_with_output().unwrap();
+    assert!(interrupted.status.success(), "{interrupted:?}");
+    let before = read::<RunRow>(&folder).unwrap();
+    assert!(closed() < 6, "it ended before it was interrupted");
+    assert!(before.iter().all(|run| run.seconds.is_some()));
+    let decisions = json_lines(&interrupted.stdout);
+    assert_eq!(decisions.len(), 2);
+    for decision in &decisions {
+        assert_eq!(decision["method"], "any_time", "{decision}");
+        assert_eq!(decision["prompts"].as_u64().unwrap(), closed() as u64);
+    }
+    let again = place.run(&anytime);
+    assert!(again.status.success(), "{again:?}");
+    let after = read::<RunRow>(&folder).unwrap();
+    assert_eq!(after[..before.len()], before, "nothing is lost or repeated");
+    assert_eq!(closed(), 6);
+    assert!(json_lines(&again.stdout).iter().all(|decision| decision["prompts"] == 6));
+}
+
+#[test]
+fn sampled_texts_are_tuned_on_with_several_a_prompt() {
+    let place = Workplace::new();
+    place.change_scenario("max_tokens = 8", "max_tokens = 40\ntemperature = 0.4\ntexts_per_prompt = 2\nseed = 3");
+    let tune = ["tune", "changed.toml", "--results", "r", "--machine", "m", "--json", "--budget", "2m"];
+    let first = place.run(&tune);
+    assert!(first.status.success(), "{first:?}");
+    let folder = place.path(FOLDER);
+    let runs = read::<RunRow>(&folder).unwrap();
+    let mut blocks: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    for run in &runs {
+        assert!(run.error.is_empty() && run.first_divergence.is_none(), "{run:?}");
+        assert_eq!(run.accepted + run.rounds - run.cut_off, 40, "{run:?}");
+        blocks.entry(&run.prompt).or_default().insert(run.block);
+    }
+    assert!(blocks.values().all(|blocks| blocks.len() == 2), "{blocks:?}");
+    let chances = read::<DraftTraceRow>(&folder).unwrap();
+    assert!(chances.iter().all(|row| row.acceptance_probability > 0.0 && row.acceptance_probability <= 1.0));
+    let of = |name: &'static str| chances.iter().filter(move |row| row.drafter == name);
+    assert!(of("lookup").all(|row| row.acceptance_probability == 1.0), "nothing of a lookup is left to chance");
+    assert!(of("skip").any(|row| row.acceptance_probability < 1.0) && of("skip").any(|row| row.draft_position == 3));
+    // The traces are of the texts of each prompt's first block, which plain decoding commits: a text is one thing.
+    let traces = read::<TraceRow>(&folder).unwrap();
+    let text = |drafter: &str| -> Vec<u32> {
+        traces.iter().filter(|row| row.drafter == drafter).map(|row| row.token).collect()
+    };
+    assert_eq!(text("lookup"), text("skip"));
+    let decisions = json_lines(&first.stdout);
+    assert!(decisions.iter().all(|decision| decision["prompts"] == 3));
+    assert_eq!(place.run(&["analyze", FOLDER, "--json"]).stdout, first.stdout);
 }
 
 #[test]

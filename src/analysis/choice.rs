@@ -1,5 +1,6 @@
 //! The draft length of one drafter: chosen on the tuning prompts, confirmed on others.
 
+use super::equivalence::{Equivalent, equivalent};
 use super::gather::{Complete, Counts};
 use crate::results::{Design, Stamp};
 use crate::scenario::Scenario;
@@ -19,6 +20,8 @@ pub struct Rules {
     pub seed: u64,
     /// How lengths are compared; none chooses by the number of prompts.
     pub method: Option<Method>,
+    /// Blocks that a prompt has once it is done.
+    pub texts_per_prompt: usize,
 }
 
 impl Rules {
@@ -29,8 +32,8 @@ impl Rules {
     }
 
     pub fn of_scenario(scenario: &Scenario) -> Rules {
-        let Scenario { confidence, practical_margin, seed, .. } = *scenario;
-        Rules { confidence, practical_margin, seed, method: None }
+        let Scenario { confidence, practical_margin, seed, texts_per_prompt, .. } = *scenario;
+        Rules { confidence, practical_margin, seed, method: None, texts_per_prompt }
     }
 
     /// What the decision is made from.
@@ -67,6 +70,18 @@ pub struct Confirmation {
     pub draft_length: u64,
     /// Speed-up over plain decoding with its interval.
     pub speedup: Estimate,
+    /// The other lengths that were timed there: the next shorter and the next longer one.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A length beside the recommended one, on the confirmation prompts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Neighbour {
+    pub draft_length: u64,
+    /// Speed-up over plain decoding with its interval.
+    pub speedup: Estimate,
+    /// The recommended length against this one; none without spread.
+    pub equivalent: Option<Equivalent>,
 }
 
 /// What was decided for one drafter, and on what.
@@ -78,6 +93,8 @@ pub struct Choice {
     pub decision: Decision,
     /// The looks of a race; empty where all lengths were timed on all prompts.
     pub looks: Vec<Look>,
+    /// The length spoken of against the fastest one measured, where that is another, and against plain decoding.
+    pub equivalents: Vec<Equivalent>,
     /// The same question put to other methods.
     pub sensitivity: Sensitivity,
     /// What the controls say about the machine; none where there are none.
@@ -122,16 +139,24 @@ pub(super) fn examined(drafter: &str, complete: &Complete, input: &Input, decisi
     }
     warnings.extend(sensitivity.disagreements.iter().map(|other| other.says.clone()));
     warnings.extend(complete.left_out.iter().map(|reason| format!("left out {reason}")));
-    Ok(Choice {
+    let mut choice = Choice {
         drafter: drafter.to_string(),
         arms: (0..complete.arms.len()).map(|place| arm_result(complete, place)).collect(),
         decision,
         looks: Vec::new(),
+        equivalents: Vec::new(),
         sensitivity,
         validity,
         confirmation: None,
         warnings,
-    })
+    };
+    if let Some(length) = choice.notable_length() {
+        let others = [u64::from(choice.decision.observed_best), 0];
+        choice.equivalents =
+            others.into_iter().filter_map(|other| equivalent(complete, length, other, input.margin)).collect();
+        choice.equivalents.dedup();
+    }
+    Ok(choice)
 }
 
 pub(super) fn arm_result(complete: &Complete, place: usize) -> ArmResult {
@@ -150,12 +175,26 @@ pub fn confirm(recommended: Option<u32>, complete: &Complete, rules: &Rules) -> 
     let arm = complete.arms.iter().position(|arm| arm.draft_length == length);
     let (Some(arm), false, true) = (arm, complete.prompts.is_empty(), length > 0) else { return Ok(None) };
     // The arms are sorted with plain decoding first.
-    let (plain, arm) = (complete.arm_seconds(0), complete.arm_seconds(arm));
-    let speedup = match rules.method {
-        Some(Method::AnyTime) => anytime_speedup(&plain, &arm, rules.confidence)?,
-        _ => bootstrap::speedup(&plain, &arm, &bootstrap::Options::new(rules.confidence, rules.seed))?,
+    let plain = complete.arm_seconds(0);
+    let speedup = |arm: usize| match rules.method {
+        Some(Method::AnyTime) => anytime_speedup(&plain, &complete.arm_seconds(arm), rules.confidence),
+        _ => {
+            let options = bootstrap::Options::new(rules.confidence, rules.seed);
+            bootstrap::speedup(&plain, &complete.arm_seconds(arm), &options)
+        }
     };
-    Ok(Some(Confirmation { prompts: complete.prompts.len(), draft_length: length, speedup }))
+    let neighbour = |other: usize| {
+        let draft_length = complete.arms[other].draft_length;
+        let equivalent = equivalent(complete, length, draft_length, rules.practical_margin);
+        Ok(Neighbour { draft_length, speedup: speedup(other)?, equivalent })
+    };
+    let others = (1..complete.arms.len()).filter(|other| *other != arm);
+    Ok(Some(Confirmation {
+        prompts: complete.prompts.len(),
+        draft_length: length,
+        speedup: speedup(arm)?,
+        neighbours: others.map(neighbour).collect::<Result<_>>()?,
+    }))
 }
 
 impl ArmResult {

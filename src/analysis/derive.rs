@@ -1,17 +1,20 @@
 //! Everything derived from one results folder.
 
+use super::categories::category_rows;
 use super::choice::{Choice, Rules, choose, confirm};
-use super::comparison::{Comparison, arm_rows, compare};
-use super::gather::{Complete, complete_blocks};
+use super::comparison::{Comparison, RoundTime, arm_rows, compare, round_times};
+use super::gather::{Arm, Complete, complete_blocks};
+use super::policies::{Policy, fitted_rows, fitted_rules, gather_policies, policy_rows};
 use super::predictions::{Timing, Traced, acceptance, gather_traces, predictions};
 use super::race::race;
 use super::sensitivity::sensitivity_rows;
 use crate::results::{
-    AcceptanceRow, ArmRow, CostRow, DecisionRow, Design, LookRow, Mode, PredictionRow, PromptRow, Role, RunRow,
-    SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
+    AcceptanceRow, ArmRow, CategoryRow, CostRow, DecisionRow, Design, DraftTraceRow, LookRow, Mode, PolicyRow,
+    PredictionRow, PromptRow, Role, RunRow, SensitivityRow, Stamp, TraceRow, mixed, read_raw, write,
 };
-use crate::roofline::{Regime, RegimePoint};
+use crate::roofline::{Padding, Regime, RegimePoint, StopRule};
 use crate::scenario::Scenario;
+use crate::stats::bootstrap;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -26,8 +29,16 @@ pub struct Derived {
     pub bytes_per_token: Option<f64>,
     pub predictions: Vec<PredictionRow>,
     pub acceptance: Vec<AcceptanceRow>,
+    /// Rules that end drafts early beside static lengths and the oracle.
+    pub policies: Vec<PolicyRow>,
+    /// The rule of every arm that has one.
+    pub rules: BTreeMap<Arm, StopRule>,
+    /// The widths that verifications run at.
+    pub padding: Padding,
     /// One for each drafter that was timed, by name.
     pub choices: Vec<RegimeChoice>,
+    /// The speed-up of every timed arm by category.
+    pub categories: Vec<CategoryRow>,
     /// What to know about the folder as a whole.
     pub warnings: Vec<String>,
 }
@@ -41,6 +52,8 @@ pub struct RegimeChoice {
     pub complete: Complete,
     /// Its arms, plain decoding first.
     pub arms: Vec<ArmRow>,
+    /// What a round of each arm takes, where its cost was measured.
+    pub rounds: Vec<RoundTime>,
     /// What explains the speed-up at the length spoken of.
     pub why: Option<Why>,
 }
@@ -70,12 +83,25 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
         let shown = folder.display();
         bail!("{shown}: mixes machines or versions ({difference}); keep one a folder, or give --allow-mixed");
     }
-    let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs)?) };
+    let timing = if costs.is_empty() { None } else { Some(Timing::of(&costs, scenario.pad)?) };
     let prompts: Vec<PromptRow> = read_raw(folder)?;
-    let traced = gather_traces(&read_raw::<TraceRow>(folder)?, &prompts)?;
+    let traces: Vec<TraceRow> = read_raw(folder)?;
+    let sampled = scenario.temperature > 0.0;
+    let chances: Option<Vec<DraftTraceRow>> = if sampled { Some(read_raw(folder)?) } else { None };
+    let traced = gather_traces(&traces, chances.as_deref(), &prompts)?;
+    let policies = gather_policies(&read_raw(folder)?, &traced, &traces, &read_raw(folder)?, sampled)?;
+    let lengths = scenario.draft_lengths.values();
+    let rules = match &timing {
+        Some(timing) => fitted_rules(&policies, timing, lengths)?,
+        None => BTreeMap::new(),
+    };
     let predictions = match &timing {
-        Some(timing) => predictions(timing, &traced, scenario.draft_lengths.values())?,
+        Some(timing) => predictions(timing, &traced, &policies, &rules, lengths)?,
         None => Vec::new(),
+    };
+    let padding = match &timing {
+        Some(timing) if scenario.pad => Padding::of(&timing.target, lengths.last().map_or(1, |longest| longest + 1)),
+        _ => Padding::default(),
     };
     let runs: Vec<RunRow> = read_raw(folder)?;
     check_clock(&runs)?;
@@ -91,6 +117,8 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
         timing,
         runs: &runs,
         traced: &traced,
+        policies: &policies,
+        rules: &rules,
         looks: &looks,
     };
     let mut warnings = folder_warnings(&costs, &runs);
@@ -104,7 +132,25 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
     }
     let step = |row: &&CostRow| row.role == Role::Target && row.width == 1;
     let bytes_per_token = costs.iter().find(step).map(|row| row.bytes as f64 / row.batch.max(1) as f64);
-    Ok(Derived { predictions, acceptance: acceptance(&traced), choices, warnings, bytes_per_token, stamp, scenario })
+    let options = bootstrap::Options::new(scenario.confidence, scenario.seed);
+    let policies = match timing {
+        // Of sampled texts the drafts that a rule sees are not replayed.
+        Some(timing) if !sampled => policy_rows(&policies, timing, lengths, &options)?,
+        _ => Vec::new(),
+    };
+    Ok(Derived {
+        acceptance: acceptance(&traced),
+        predictions,
+        categories: category_rows(&runs, &options)?,
+        policies,
+        rules,
+        padding,
+        choices,
+        warnings,
+        bytes_per_token,
+        stamp,
+        scenario,
+    })
 }
 
 impl Derived {
@@ -112,8 +158,20 @@ impl Derived {
     pub fn write(&self, folder: &Path) -> Result<()> {
         write(folder, &self.predictions)?;
         write(folder, &self.acceptance)?;
+        // Files of rules only where there are any.
+        if !self.policies.is_empty() {
+            write(folder, &self.policies)?;
+        }
+        let (calibrations, thresholds) = fitted_rows(&self.rules);
+        if !thresholds.is_empty() {
+            write(folder, &calibrations)?;
+            write(folder, &thresholds)?;
+        }
         let arms: Vec<ArmRow> = self.choices.iter().flat_map(|choice| choice.arms.clone()).collect();
         write(folder, &arms)?;
+        if !self.categories.is_empty() {
+            write(folder, &self.categories)?;
+        }
         let rows: Vec<DecisionRow> = self.choices.iter().map(|choice| choice.row.clone()).collect();
         write(folder, &rows)?;
         let checks: Vec<SensitivityRow> =
@@ -175,6 +233,8 @@ struct Source<'a> {
     timing: Option<&'a Timing>,
     runs: &'a [RunRow],
     traced: &'a [Traced],
+    policies: &'a [Policy],
+    rules: &'a BTreeMap<Arm, StopRule>,
     /// Blocks after which a race looks.
     looks: &'a [usize],
 }
@@ -194,7 +254,8 @@ impl Source<'_> {
         choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
         choice.warnings.extend(mixture.map(str::to_string));
         let arms = arm_rows(&choice, &comparisons);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, why: self.why(&choice), choice, complete }))
+        let rounds = round_times(&comparisons, &arms);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, rounds, why: self.why(&choice), choice, complete }))
     }
 
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
@@ -220,7 +281,10 @@ impl Source<'_> {
     fn compare(&self, drafter: &str, complete: &Complete) -> Result<Vec<Comparison>> {
         let traced = self.traced.iter().find(|traced| traced.drafter == drafter);
         match (self.timing, traced) {
-            (Some(timing), Some(traced)) => compare(timing, traced, complete),
+            (Some(timing), Some(traced)) => {
+                let policy = self.policies.iter().find(|policy| policy.drafter() == drafter);
+                compare(timing, traced, policy.map(|policy| (policy, self.rules)), complete)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -279,7 +343,7 @@ impl Source<'_> {
         let timed = choice.arm(length)?;
         Some(Why {
             tau: timed.tau()?,
-            verification: costs.target.at(length as usize + 1)? / costs.plain_s,
+            verification: costs.verify_s(length as usize + 1)? / costs.plain_s,
             proposal: costs.draft.at(length as usize)? / costs.plain_s,
         })
     }

@@ -1,7 +1,9 @@
 //! `predictions.csv` from the measured cost and the traces.
 
-use crate::results::{AcceptanceRow, CostRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
-use crate::roofline::{Acceptance, CostCurve, Costs, Draft, Trace, predict};
+use super::gather::Arm;
+use super::policies::Policy;
+use crate::results::{AcceptanceRow, CostRow, DraftTraceRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
+use crate::roofline::{Acceptance, CostCurve, Costs, Draft, StopRule, Trace, predict};
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,6 +19,8 @@ pub struct Timing {
     pub target: CostCurve,
     /// By drafter, seconds of a proposal by draft length.
     pub drafts: BTreeMap<String, CostCurve>,
+    /// Whether verifications run at a wider width where that is cheaper.
+    pub pad: bool,
 }
 
 impl Timing {
@@ -24,7 +28,7 @@ impl Timing {
     ///
     /// # Errors
     /// If the rows mix contexts, batches or precisions of the target, or lack the plain pipelined step or t(b).
-    pub fn of(rows: &[CostRow]) -> Result<Timing> {
+    pub fn of(rows: &[CostRow], pad: bool) -> Result<Timing> {
         let rows: Vec<(&CostRow, f64)> =
             rows.iter().filter(|row| !row.invalid).filter_map(|row| Some((row, row.time_ms? / 1e3))).collect();
         let target: Vec<_> = rows.iter().filter(|(row, _)| row.role == Role::Target).collect();
@@ -54,6 +58,7 @@ impl Timing {
             plain_s: plain_s.context("cost.csv: has no pipelined time of width 1; measure plain decoding first")?,
             target: curve(Mode::Sync).context("cost.csv: has no synchronous times of the target")?,
             drafts: drafts.collect::<Result<_>>()?,
+            pad,
         })
     }
 
@@ -61,7 +66,7 @@ impl Timing {
     pub fn costs(&self, drafter: &str) -> Result<Costs> {
         let draft = self.drafts.get(drafter);
         let draft = draft.with_context(|| format!("cost.csv: has no time of drafter '{drafter}'; measure it first"))?;
-        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone() })
+        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone(), pad: self.pad })
     }
 }
 
@@ -97,15 +102,24 @@ pub fn acceptance(traced: &[Traced]) -> Vec<AcceptanceRow> {
 }
 
 /// One row for each traced drafter and draft length. Draft lengths beyond a drafter's trace are left out.
-pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) -> Result<Vec<PredictionRow>> {
+/// Those of `policies` are replayed with their tokens and `rules`, which has the rule of every arm that has one.
+pub fn predictions(
+    timing: &Timing,
+    traced: &[Traced],
+    policies: &[Policy],
+    rules: &BTreeMap<Arm, StopRule>,
+    draft_lengths: &[usize],
+) -> Result<Vec<PredictionRow>> {
     let mut rows = Vec::new();
     for Traced { drafter, traces, .. } in traced {
         let costs = timing.costs(drafter)?;
+        let policy = policies.iter().find(|policy| policy.drafter() == drafter);
         let traces: Vec<Trace> = traces.values().cloned().collect();
         let longest = traces.iter().map(Trace::draft_length_max).min().unwrap_or(0);
         let lengths: Vec<usize> = draft_lengths.iter().copied().filter(|length| *length <= longest).collect();
         let (predictions, oracle_s) = predict(&traces, &lengths, &costs)?;
         let first = Acceptance::of(&traces).first();
+        let own = rows.len();
         rows.extend(predictions.into_iter().map(|prediction| PredictionRow {
             drafter: drafter.clone(),
             draft_length: prediction.draft_length as u64,
@@ -118,13 +132,21 @@ pub fn predictions(timing: &Timing, traced: &[Traced], draft_lengths: &[usize]) 
             replay_tok_per_s: prediction.replay_s.map(f64::recip),
             oracle_tok_per_s: Some(oracle_s.recip()),
         }));
+        if let Some(policy) = policy {
+            rows[own..].iter_mut().try_for_each(|row| policy.predict(row, rules, &costs))?;
+        }
     }
     Ok(rows)
 }
 
-/// The tuning prompts' traces, by drafter in alphabetical order. Prompts whose trace is shorter than the others', as after
-/// a kill, are left out.
-pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Traced>> {
+/// The tuning prompts' traces, by drafter in alphabetical order, with the `chances` of sampled texts. Prompts whose trace is
+/// shorter than the others', as after a kill, are left out.
+pub fn gather_traces(
+    rows: &[TraceRow],
+    chances: Option<&[DraftTraceRow]>,
+    prompts: &[PromptRow],
+) -> Result<Vec<Traced>> {
+    let chances = chances.map(by_draft);
     let split: HashMap<&str, &str> = prompts.iter().map(|row| (row.prompt.as_str(), row.split.as_str())).collect();
     let mut grouped: BTreeMap<&str, BTreeMap<&str, Vec<&TraceRow>>> = BTreeMap::new();
     for row in rows {
@@ -139,7 +161,7 @@ pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Tra
         let mut traced = Traced { drafter: drafter.to_string(), ..Traced::default() };
         for (prompt, rows) in whole {
             traced.categories.insert(prompt.to_string(), rows[0].category.clone());
-            traced.traces.insert(prompt.to_string(), trace_of(prompt, rows)?);
+            traced.traces.insert(prompt.to_string(), trace_of(prompt, rows, chances.as_ref())?);
         }
         if !traced.traces.is_empty() {
             result.push(traced);
@@ -148,7 +170,29 @@ pub fn gather_traces(rows: &[TraceRow], prompts: &[PromptRow]) -> Result<Vec<Tra
     Ok(result)
 }
 
-fn trace_of(prompt: &str, mut rows: Vec<&TraceRow>) -> Result<Trace> {
+/// The chances of each draft's places, by prompt, drafter and position.
+type Chances<'a> = HashMap<(&'a str, &'a str, u64), BTreeMap<u64, f64>>;
+
+fn by_draft(rows: &[DraftTraceRow]) -> Chances<'_> {
+    let mut drafts = Chances::new();
+    for row in rows {
+        let draft = drafts.entry((&row.prompt, &row.drafter, row.position)).or_default();
+        draft.insert(row.draft_position, row.acceptance_probability.into());
+    }
+    drafts
+}
+
+/// Those of the draft at one position; none where its first place cannot be accepted.
+fn chances_of(row: &TraceRow, all: &Chances) -> Result<Vec<f64>> {
+    let TraceRow { prompt, position, .. } = row;
+    let Some(places) = all.get(&(prompt.as_str(), row.drafter.as_str(), *position)) else { return Ok(Vec::new()) };
+    if !places.keys().copied().eq(1..=places.len() as u64) {
+        bail!("draft_trace.csv: prompt {prompt}, position {position}: draft_position must run from 1; trace it again");
+    }
+    Ok(places.values().copied().collect())
+}
+
+fn trace_of(prompt: &str, mut rows: Vec<&TraceRow>, chances: Option<&Chances>) -> Result<Trace> {
     rows.sort_by_key(|row| row.position);
     for (position, row) in rows.iter().enumerate() {
         if row.position != position as u64 || row.draft_length_max != rows[0].draft_length_max {
@@ -158,9 +202,17 @@ fn trace_of(prompt: &str, mut rows: Vec<&TraceRow>) -> Result<Trace> {
             );
         }
     }
-    let drafts = rows.iter().map(|row| Draft { drafted: row.drafted as usize, matched: row.matched as usize });
-    Trace::new(drafts.collect(), rows[0].draft_length_max as usize)
-        .with_context(|| format!("trace.csv: prompt {prompt}, drafter {}", rows[0].drafter))
+    let drafts =
+        rows.iter().map(|row| Draft { drafted: row.drafted as usize, matched: row.matched as usize }).collect();
+    let draft_length_max = rows[0].draft_length_max as usize;
+    let trace = match chances {
+        None => Trace::new(drafts, draft_length_max),
+        Some(chances) => {
+            let chances = rows.iter().map(|row| chances_of(row, chances)).collect::<Result<_>>()?;
+            Trace::sampled(drafts, draft_length_max, chances)
+        }
+    };
+    trace.with_context(|| format!("trace.csv: prompt {prompt}, drafter {}", rows[0].drafter))
 }
 
 #[cfg(test)]
@@ -194,9 +246,16 @@ mod tests {
 
     #[test]
     fn a_prediction_by_hand() {
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         // Two rounds of 2 + 12 ms for three tokens: the same case as in the predictor's own test.
-        let rows = predictions(&timing, &gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap(), &[0, 2, 5]).unwrap();
+        let rows = predictions(
+            &timing,
+            &gather_traces(&trace("a", &[0, 2, 1]), None, &[]).unwrap(),
+            &[],
+            &BTreeMap::new(),
+            &[0, 2, 5],
+        )
+        .unwrap();
         assert_eq!(rows.len(), 2);
         assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
         assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
@@ -205,16 +264,16 @@ mod tests {
 
     #[test]
     fn only_whole_tuning_traces_count() {
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         let prompts = ["a", "b", "c"].map(|prompt| PromptRow {
             prompt: prompt.to_string(),
             split: if prompt == "b" { "confirm" } else { "tune" }.to_string(),
             ..PromptRow::default()
         });
         let all = [trace("a", &[0, 2, 1]), trace("b", &[2, 2, 2]), trace("c", &[2, 2])].concat();
-        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[0, 1, 2]).unwrap();
-        let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), &[]).unwrap());
-        assert_eq!(predicted(gather_traces(&all, &prompts).unwrap()), alone);
+        let predicted = |traced: Vec<Traced>| predictions(&timing, &traced, &[], &BTreeMap::new(), &[0, 1, 2]).unwrap();
+        let alone = predicted(gather_traces(&trace("a", &[0, 2, 1]), None, &[]).unwrap());
+        assert_eq!(predicted(gather_traces(&all, None, &prompts).unwrap()), alone);
     }
 
     #[test]
@@ -224,7 +283,7 @@ mod tests {
             rows.map(|row| TraceRow { category: category.to_string(), ..row }).collect()
         };
         let all = [of("a", "y", &[0, 2, 1]), of("b", "x", &[2, 2, 2]), of("c", "y", &[1, 1, 0])].concat();
-        let rows = acceptance(&gather_traces(&all, &[]).unwrap());
+        let rows = acceptance(&gather_traces(&all, None, &[]).unwrap());
         let counts: Vec<_> =
             rows.iter().map(|row| (row.category.as_str(), row.draft_position, row.reached, row.accepted)).collect();
         assert_eq!(counts, [("x", 1, 3, 3), ("x", 2, 3, 3), ("y", 1, 6, 4), ("y", 2, 4, 1)]);
@@ -232,27 +291,55 @@ mod tests {
     }
 
     #[test]
+    fn a_sampled_text_is_predicted_by_its_chances() {
+        let timing = Timing::of(&costs(), false).unwrap();
+        let chance = |position: u64, draft_position: u64, acceptance_probability: f32| DraftTraceRow {
+            prompt: "a".into(),
+            drafter: "self".into(),
+            position,
+            draft_position,
+            acceptance_probability,
+        };
+        let chances = [chance(0, 1, 0.5), chance(0, 2, 0.25), chance(1, 1, 1.0), chance(1, 2, 0.5)];
+        let predicted = |chances: &[DraftTraceRow]| {
+            predictions(&timing, &gather_traces(&trace("a", &[0, 1]), Some(chances), &[])?, &[], &BTreeMap::new(), &[2])
+        };
+        // 1.5 rounds of 2 + 12 ms for two tokens: the replay's own case by hand.
+        let row = &predicted(&chances).unwrap()[0];
+        assert!((row.replay_tok_per_s.unwrap() - 2000.0 / (1.5 * 14.0)).abs() < 1e-9);
+        assert_eq!((row.positions, row.first_accepted), (2, 1));
+        let refused = |chances: &[DraftTraceRow]| format!("{:#}", predicted(chances).unwrap_err());
+        assert!(refused(&chances[1..]).contains("position 0: draft_position must run from 1"));
+        assert!(refused(&chances[..2]).contains("position 1: chances [] cannot be those of"));
+    }
+
+    #[test]
     fn what_is_missing_or_mixed_is_named() {
-        let refused = |rows: Vec<CostRow>| Timing::of(&rows).unwrap_err().to_string();
+        let refused = |rows: Vec<CostRow>| Timing::of(&rows, false).unwrap_err().to_string();
         assert!(refused(vec![]).contains("no valid time of the target"));
         assert!(refused(costs()[1..].to_vec()).contains("no pipelined time of width 1"));
         assert!(refused(costs()[..1].to_vec()).contains("no synchronous times"));
         let mixed = CostRow { context: 512, ..costs()[2].clone() };
         assert!(refused([costs(), vec![mixed]].concat()).contains("mixes"));
-        let timing = Timing::of(&costs()).unwrap();
+        let timing = Timing::of(&costs(), false).unwrap();
         let other: Vec<_> = trace("a", &[0]).into_iter().map(|row| TraceRow { drafter: "x".into(), ..row }).collect();
-        let traced = gather_traces(&other, &[]).unwrap();
-        assert!(predictions(&timing, &traced, &[0]).unwrap_err().to_string().contains("no time of drafter 'x'"));
+        let traced = gather_traces(&other, None, &[]).unwrap();
+        assert!(
+            predictions(&timing, &traced, &[], &BTreeMap::new(), &[0])
+                .unwrap_err()
+                .to_string()
+                .contains("no time of drafter 'x'")
+        );
         let mut gap = trace("a", &[0, 1]);
         gap[1].position = 2;
-        assert!(gather_traces(&gap, &[]).unwrap_err().to_string().contains("position 2"));
+        assert!(gather_traces(&gap, None, &[]).unwrap_err().to_string().contains("position 2"));
     }
 
     #[test]
     fn invalid_and_failed_samples_do_not_count() {
         let invalid = CostRow { invalid: true, time_ms: Some(0.001), ..costs()[1].clone() };
         let failed = CostRow { time_ms: None, error: "no memory".into(), ..costs()[1].clone() };
-        let timing = Timing::of(&[costs(), vec![invalid, failed]].concat()).unwrap();
+        let timing = Timing::of(&[costs(), vec![invalid, failed]].concat(), false).unwrap();
         assert_eq!(timing.target.at(1), Some(0.01));
     }
 }

@@ -6,7 +6,7 @@ use crate::results::{Control, RunRow};
 use crate::stats::decision::Input;
 use crate::stats::sequential::{Look, Race};
 use anyhow::{Context, Result};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 /// One drafter's race after some blocks.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,9 +17,9 @@ pub struct RaceSoFar {
     taken: Vec<(Look, Complete)>,
 }
 
-/// Takes the looks that were declared at or below `blocks` blocks and for which as many were timed, in the order of the
+/// Takes the looks that were declared at or below `blocks` prompts and for which as many were timed, in the order of the
 /// rows. The same rows give the same looks, so a killed race goes on as if it had not been, and `analyze` finds what the
-/// race found. `draft_lengths` are the entrants, 0 among them; `looks` are counts of blocks.
+/// race found. `draft_lengths` are the entrants, 0 among them; `looks` are counts of prompts.
 pub fn race(
     runs: &[RunRow],
     drafter: &str,
@@ -31,7 +31,7 @@ pub fn race(
     let at = || format!("looks.csv: {drafter}");
     let race = Race::new(draft_lengths, looks, rules.confidence).with_context(at)?;
     let mut so_far = RaceSoFar { drafter: drafter.to_string(), race, taken: Vec::new() };
-    let timed = timed_prompts(runs);
+    let timed = timed_prompts(runs, rules.texts_per_prompt);
     while let Some(prompts) = so_far.race.next_look().filter(|look| *look <= blocks.min(timed.len())) {
         let seen: BTreeSet<&str> = timed[..prompts].iter().copied().collect();
         let running = so_far.race.running();
@@ -47,10 +47,17 @@ pub fn race(
     Ok(so_far)
 }
 
-/// Prompts of the tuning split whose block is closed, in the order timed.
-fn timed_prompts(runs: &[RunRow]) -> Vec<&str> {
+/// Prompts of the tuning split whose blocks are all closed, in the order timed.
+fn timed_prompts(runs: &[RunRow], blocks: usize) -> Vec<&str> {
+    let mut closed: HashMap<&str, usize> = HashMap::new();
     let closing = runs.iter().filter(|run| run.split == "tune" && run.control == Control::Last);
-    closing.map(|run| run.prompt.as_str()).collect()
+    let mut prompts: Vec<&str> = closing.map(|run| run.prompt.as_str()).collect();
+    prompts.retain(|prompt| {
+        let count = closed.entry(prompt).or_default();
+        *count += 1;
+        *count == blocks
+    });
+    prompts
 }
 
 impl RaceSoFar {
@@ -93,7 +100,7 @@ impl RaceSoFar {
 mod tests {
     use super::*;
 
-    const RULES: Rules = Rules { confidence: 0.95, practical_margin: 0.02, seed: 1, method: None };
+    const RULES: Rules = Rules { confidence: 0.95, practical_margin: 0.02, seed: 1, method: None, texts_per_prompt: 1 };
     const ENTRANTS: [u32; 5] = [0, 1, 2, 3, 4];
     const LOOKS: [usize; 3] = [6, 12, 24];
 

@@ -170,6 +170,13 @@ fn steps_s(path: &Path) -> Result<Vec<f64>> {
     Ok(times.iter().zip(&rates).filter_map(|(time, rate)| time.map(|ms| ms / 1e3).or(rate.map(f64::recip))).collect())
 }
 
+/// The factor within which a single published time of the folder lies of the true one; none where steps are too few to tell.
+pub(super) fn step_scatter(folder: &Path, confidence: f64) -> Result<Option<f64>> {
+    let file = folder.join(STEPS_FILE);
+    let scatter = if file.exists() { scatter(&steps_s(&file)?, confidence) } else { None };
+    Ok(scatter.map(|scatter| scatter.ratio_factor.powf(0.5f64.sqrt())))
+}
+
 fn scatter(steps_s: &[f64], confidence: f64) -> Option<Scatter> {
     if steps_s.len() < 3 {
         return None;

@@ -43,14 +43,19 @@ pub fn sweep_folders(sweep: &Path) -> Result<Vec<PathBuf>> {
 /// precision), context or batch. Contexts and batches are contrasted with their neighbours. Two regimes alone are
 /// contrasted whatever they differ in.
 pub fn regime_map(folders: &[PathBuf], allow_mixed: bool) -> Result<RegimeMap> {
-    let read = |folder: &PathBuf| -> Result<(Vec<Measured>, Vec<String>)> {
+    let read = |folder: &PathBuf| {
         let derived = derive(folder, allow_mixed).with_context(|| folder.display().to_string())?;
-        Ok(measured(&folder.display().to_string(), derived))
+        Ok((folder.display().to_string(), derived))
     };
+    map_derived(in_parallel(folders.iter().collect(), read).into_iter().collect::<Result<_>>()?)
+}
+
+/// The same of folders that were derived before, each with its name.
+pub fn map_derived(folders: Vec<(String, Derived)>) -> Result<RegimeMap> {
     let mut map = RegimeMap::default();
     let mut regimes = Vec::new();
-    for found in in_parallel(folders.iter().collect(), read) {
-        let (measured, warnings) = found?;
+    for (folder, derived) in folders {
+        let (measured, warnings) = measured(&folder, derived);
         regimes.extend(measured);
         map.warnings.extend(warnings);
     }

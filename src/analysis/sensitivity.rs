@@ -40,6 +40,16 @@ pub fn sensitivity_rows(choice: &Choice) -> Vec<SensitivityRow> {
         disagreement: disagreement(Check::Friedman),
         ..row("friedman", None, test.f, Some(test.p))
     }));
+    rows.extend(choice.equivalents.iter().map(|pair| {
+        let check = if pair.reference == 0 { "loses-no-more-than-margin-to-plain" } else { "equivalent-to-fastest" };
+        let p = if pair.reference == 0 { pair.test.p_upper } else { pair.test.p };
+        row(check, Some(pair.draft_length as u32), None, Some(p))
+    }));
+    let neighbours = choice.confirmation.iter().flat_map(|confirmed| &confirmed.neighbours);
+    rows.extend(neighbours.map(|neighbour| {
+        let p = neighbour.equivalent.map(|pair| pair.test.p);
+        row("confirmed-neighbour", Some(neighbour.draft_length as u32), Some(neighbour.speedup.value), p)
+    }));
     let Some(validity) = &choice.validity else { return rows };
     if let Some(recommended) = opinions.recommended_without_outliers {
         let left_out = validity.outlying_prompts.len() as f64;
@@ -51,5 +61,8 @@ pub fn sensitivity_rows(choice: &Choice) -> Vec<SensitivityRow> {
     rows.extend(validity.drift.map(|drift| row("drift", None, Some(drift.slope), Some(drift.p))));
     let series = validity.autocorrelation;
     rows.extend(series.map(|series| row("autocorrelation", None, Some(series.lag_1), Some(series.p))));
+    for (check, place) in [("spread-between-prompts", 0), ("spread-within-prompts", 1)] {
+        rows.extend(validity.spread.map(|spread| row(check, None, Some(spread[place]), None)));
+    }
     rows
 }

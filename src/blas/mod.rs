@@ -24,6 +24,7 @@ use std::thread::available_parallelism;
 pub(crate) use grouped::multiply_grouped;
 pub(crate) use kernel::{GROUP, GroupedProduct, Product};
 use product::Engine;
+pub(crate) use product::Shared;
 
 // A C symbol carries no state, so what it needs is global: these three and the engine built from them.
 static SYSTEM_CHOSEN: AtomicBool = AtomicBool::new(false);

@@ -131,13 +131,13 @@ impl Panels {
 
 /// A pointer that the threads of one job share; each follows it to its own part.
 #[derive(Clone, Copy)]
-pub(super) struct Shared(pub(super) *mut f32);
+pub(crate) struct Shared(pub(crate) *mut f32);
 
 // SAFETY: see above; the job ends before the memory does.
 unsafe impl Sync for Shared {}
 
 impl Shared {
-    pub(super) fn pointer(&self) -> *mut f32 {
+    pub(crate) fn pointer(&self) -> *mut f32 {
         self.0
     }
 }

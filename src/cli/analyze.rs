@@ -1,16 +1,18 @@
 //! `ridgepoint analyze`: derived files and decisions from raw ones, without a model.
 
 use super::{Global, cost_report};
+use crate::analysis::cost::{Settings, analyze_curves};
+use crate::analysis::page::page;
 use crate::analysis::{
-    Choice, Derived, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
+    Choice, Derived, Neighbour, RegimeMap, Rules, choose, complete_blocks, derive, read_minimal, reference, regime_map,
     sweep_folders,
 };
 use crate::experiment::Baseline;
 use crate::report::{
-    baseline_notes, contrast_sentence, decision_table, hypothesis_table, opinions, race, reference_text, regime_table,
-    sentence,
+    baseline_notes, category_line, contrast_sentence, decision_table, hypothesis_table, opinions, policy_line, race,
+    reference_text, regime_page, regime_table, sentence,
 };
-use crate::results::{Kind, PredictionRow, Stamp, write};
+use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write, write_text};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -20,15 +22,18 @@ use std::path::{Path, PathBuf};
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
 /// their regimes and whether the best draft length differs between them; or, of a published cost curve (reference.toml
-/// beside cost.csv), what it implies and what it does not
+/// beside cost.csv), what it implies and what it does not; or, of llama-bench -o json, the cost curve in it
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Results folders, or one CSV file
-    #[arg(value_name = "DIR|FILE.csv", required = true)]
+    /// Results folders, or one CSV file, or one JSON file of llama-bench
+    #[arg(value_name = "DIR|FILE", required = true)]
     paths: Vec<PathBuf>,
     /// Of several folders: write regimes.csv and contrasts.csv into this folder
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Of several folders of tune, sweep and cost: write one page of Markdown that says which draft length in which regime
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "json"])]
+    page: Option<PathBuf>,
     /// Print one JSON object a decision instead of tables
     #[arg(long)]
     json: bool,
@@ -47,6 +52,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, _global: &Global) -> Result<()> {
+    if let Some(file) = &args.page {
+        return write_page(args, file);
+    }
     let [path] = args.paths.as_slice() else { return map(args) };
     if args.out.is_some() {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
@@ -54,7 +62,32 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     if path.join(REFERENCE_FILE).exists() {
         return published(args, path);
     }
-    if path.is_dir() { folder(path, args.json, args.allow_mixed) } else { analyze_file(args, path) }
+    match path.extension() {
+        _ if path.is_dir() => folder(path, args.json, args.allow_mixed),
+        Some(ending) if ending == "json" => llama_bench(args, path),
+        _ => analyze_file(args, path),
+    }
+}
+
+/// Shows the cost curves of another program.
+fn llama_bench(args: &Args, path: &Path) -> Result<()> {
+    let (rows, notes) = read_llama_bench(path)?;
+    let settings = Settings { confidence: args.confidence, smallest_change: 0.05, ceilings: None, spec: None };
+    analyze_curves(&rows, &settings)?.iter().for_each(|curve| cost_report::show(curve, args.json));
+    notes.iter().for_each(|note| eprintln!("ridgepoint: note: {note}"));
+    Ok(())
+}
+
+/// Writes the regime page of the folders.
+fn write_page(args: &Args, file: &Path) -> Result<()> {
+    let folders: Vec<String> = args.paths.iter().map(|path| path.display().to_string()).collect();
+    let command = format!("ridgepoint analyze {} --page {}", folders.join(" "), file.display());
+    let page = regime_page(&page(&args.paths)?, &command);
+    let (folder, name) = (file.parent().unwrap_or(Path::new("")), file.file_name().unwrap_or_default());
+    let name = name.to_str().ok_or_else(|| usage!("--page {}: name a file", file.display()))?;
+    write_text(folder, name, &page)?;
+    eprintln!("Page: {}", file.display());
+    Ok(())
 }
 
 /// Prints what a published curve says and what it does not.
@@ -163,9 +196,19 @@ fn kind(path: &Path) -> Result<Kind> {
 pub fn show(derived: &Derived, json: bool) -> Result<()> {
     for regime in &derived.choices {
         if json {
-            println!("{}", as_json(&regime.choice)?);
+            let mut value = as_json(&regime.choice)?;
+            let policies = derived.policies.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["policies"] = json!(policies.collect::<Vec<_>>());
+            let categories = derived.categories.iter().filter(|row| row.drafter == regime.choice.drafter);
+            value["categories"] = json!(categories.collect::<Vec<_>>());
+            println!("{value}");
         } else {
             print(&regime.choice, &derived.predictions);
+            let drafter = &regime.choice.drafter;
+            policy_line(drafter, &derived.policies).iter().for_each(|line| println!("{line}"));
+            let confirmed = regime.choice.confirmation.as_ref();
+            let by_category = confirmed.and_then(|one| category_line(drafter, one.draft_length, &derived.categories));
+            by_category.iter().for_each(|line| println!("{line}"));
             println!("{}\n", sentence(&regime.choice, regime.why));
         }
     }
@@ -175,7 +218,7 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
 
 fn analyze_file(args: &Args, path: &Path) -> Result<()> {
     let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
-    let rules = Rules { confidence, practical_margin, seed, method: None };
+    let rules = Rules { confidence, practical_margin, seed, method: None, texts_per_prompt: 1 };
     let complete = complete_blocks(&read_minimal(path)?, "tune", &[])?;
     let choice = choose(&path.display().to_string(), &complete, &rules)?;
     if args.json {
@@ -204,8 +247,18 @@ fn as_json(choice: &Choice) -> Result<Value> {
     value["validity"] = json!(choice.validity);
     value["confirmed"] = json!(choice.confirmation.as_ref().map(|confirmed| {
         let speedup = &confirmed.speedup;
+        let neighbours = confirmed.neighbours.iter().map(|neighbour| {
+            let Neighbour { draft_length, speedup, equivalent } = neighbour;
+            json!({ "draft_length": draft_length, "speedup": speedup.value, "low": speedup.low, "high": speedup.high,
+                    "p_equivalent": equivalent.map(|pair| pair.test.p) })
+        });
         json!({ "draft_length": confirmed.draft_length, "speedup": speedup.value, "low": speedup.low,
-                "high": speedup.high, "prompts": confirmed.prompts })
+                "high": speedup.high, "prompts": confirmed.prompts, "neighbours": neighbours.collect::<Vec<_>>() })
     }));
+    let equivalents = choice.equivalents.iter().map(|pair| {
+        json!({ "draft_length": pair.draft_length, "reference": pair.reference, "margin": pair.margin, "p": pair.test.p,
+                "p_loses_more": pair.test.p_upper })
+    });
+    value["equivalence"] = json!(equivalents.collect::<Vec<_>>());
     Ok(value)
 }

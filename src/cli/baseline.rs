@@ -119,7 +119,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     drop(lab);
     screen.finish();
     analyze::baseline_folder(&folder, args.json)?;
-    eprintln!("Results: {}", folder.display());
+    if !args.quiet {
+        eprintln!("Results: {}", folder.display());
+    }
     Ok(())
 }
 

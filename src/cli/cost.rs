@@ -10,7 +10,7 @@ use crate::measure::Progress;
 use crate::measure::cost_job::CostJob;
 use crate::model::timed::TimedModel;
 use crate::results::{Identity, Kind, ResultsDir};
-use crate::scenario::{self, CostPlan, DraftSpec, Dtype, MachineFile, Quantization, Range, parse_budget};
+use crate::scenario::{self, CostPlan, DraftSpec, Dtype, MachineFile, Quantization, Range, StopSpec, parse_budget};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -103,6 +103,12 @@ fn drafts(args: &Args) -> Result<Vec<Draft>> {
         if drafts.iter().any(|other| other.name == name) {
             return Err(crate::usage!("--draft {}: a second drafter named '{name}'; rename one file", file.display()));
         }
+        if StopSpec::read(file)?.is_some() {
+            let shown = file.display();
+            return Err(crate::usage!(
+                "--draft {shown}: has a [stop] table, and what it drafts depends on the text; tune times it, or name a file without"
+            ));
+        }
         drafts.push(Draft { name, spec: DraftSpec::read(file)?, file: file.clone() });
     }
     Ok(drafts)
@@ -112,7 +118,7 @@ impl Args {
     fn plan(&self, machine: &str, drafts: &[Draft]) -> Result<CostPlan> {
         let here = std::env::current_dir().context("the current folder cannot be told")?;
         let spec = match &self.spec {
-            Some(spec) => Some(MachineFile::named(&here, spec)?),
+            Some(spec) => Some(MachineFile::named(&here, "--spec", spec)?),
             None => MachineFile::find(&here, machine)?,
         };
         let described = |draft: &Draft| Ok((draft.name.clone(), serde_json::to_value(&draft.spec)?));
@@ -174,7 +180,9 @@ impl Run<'_> {
         }
         screen.finish();
         cost_report::folder(&folder, args.json, false)?;
-        eprintln!("Results: {}", folder.display());
+        if !args.quiet {
+            eprintln!("Results: {}", folder.display());
+        }
         Ok(())
     }
 

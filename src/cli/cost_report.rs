@@ -11,18 +11,17 @@ pub fn folder(path: &Path, json: bool, allow_mixed: bool) -> Result<()> {
     let derived = derive_cost(path, allow_mixed)?;
     derived.write(path)?;
     figures(path, &derived)?;
-    for curve in &derived.curves {
-        if json {
-            println!("{}", as_json(curve));
-        } else {
-            print(curve);
-        }
-    }
+    derived.curves.iter().for_each(|curve| show(curve, json));
     derived.warnings.iter().for_each(|warning| eprintln!("ridgepoint: warning: {warning}"));
     Ok(())
 }
 
-fn print(curve: &CurveAnalysis) {
+/// Prints what is said about one curve.
+pub fn show(curve: &CurveAnalysis, json: bool) {
+    if json {
+        println!("{}", as_json(curve));
+        return;
+    }
     println!("{}\n", cost_title(curve));
     #[cfg(feature = "plot")]
     println!("{}", crate::report::cost_in_terminal(curve));

@@ -1,6 +1,7 @@
 //! `ridgepoint generate`: continues a prompt or answers a chat, plainly or with a drafter.
 
 use super::Global;
+use crate::analysis::{Arm, derive};
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, Round, Run, plain, speculative};
 use crate::draft;
@@ -9,7 +10,8 @@ use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
 use crate::report::stream::{Summary, TextStream, wants_colour};
-use crate::scenario::{DraftSpec, Dtype, ModelSource, Quantization};
+use crate::roofline::StopRule;
+use crate::scenario::{self, DraftSpec, Dtype, ModelSource, Quantization, StopSpec};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 
@@ -77,13 +79,21 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     if let Some((_, spec)) = spec.as_mut().filter(|_| args.force) {
         spec.insist();
     }
+    let stop = match args.draft.as_deref() {
+        Some(file) if args.draft_length > 0 => stop_rule(file, args.draft_length)?,
+        _ => None,
+    };
     let text = prompt_text(args)?;
     crate::machine::device::select(global.device)?;
 
     let options = LoadOptions { dtype: args.dtype.map(Into::into), quantize: args.quantize };
     let model = LanguageModel::load(&hub::resolve(&args.model)?, &options)?;
     let mut drafter = match &spec {
-        Some((file, spec)) => Some(draft::build(file, spec, &model, &|name| draft_model(file, name))?),
+        Some((file, spec)) => {
+            let mut drafter = draft::build(file, spec, &model, &|name| draft_model(file, name))?;
+            drafter.stop_by(stop);
+            Some(drafter)
+        }
         None => None,
     };
     let prompt = if args.chat { model.encode_chat(&chat(args, text))? } else { model.encode_text(&text)? };
@@ -106,6 +116,33 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         eprintln!("{}", summary.line());
     }
     Ok(())
+}
+
+/// The rule of a draft file's `[stop]` table; the cost-aware one as fitted in a results folder.
+fn stop_rule(file: &Path, draft_length: usize) -> Result<Option<StopRule>> {
+    let shown = file.display();
+    let fitted = match StopSpec::read(file)? {
+        None => return Ok(None),
+        Some(StopSpec::PMin { threshold }) => return Ok(Some(StopRule::PMin { threshold })),
+        Some(StopSpec::Entropy { weight, threshold }) => return Ok(Some(StopRule::Entropy { weight, threshold })),
+        Some(StopSpec::AcceptanceAverage { memory }) => return Ok(Some(StopRule::AcceptanceAverage { memory })),
+        Some(StopSpec::CostAware { fitted }) => fitted,
+    };
+    let Some(fitted) = fitted else {
+        return Err(crate::usage!(
+            "{shown}: stop.fitted: is missing; name the results folder of a tune with this drafter, on whose t(b) the rule rests"
+        ));
+    };
+    let folder = scenario::find(file, "stop.fitted", &fitted)?;
+    let drafter = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let mut rules = derive(&folder, false)?.rules;
+    let rule = rules.remove(&Arm { drafter: drafter.clone(), draft_length: draft_length as u64 });
+    Ok(Some(rule.ok_or_else(|| {
+        crate::usage!(
+            "{shown}: stop.fitted: {} has no rule of '{drafter}' for --draft-length {draft_length}; tune it there",
+            folder.display()
+        )
+    })?))
 }
 
 fn prompt_text(args: &Args) -> Result<String> {

@@ -22,22 +22,29 @@ mod cost_report;
 mod distill;
 #[cfg(feature = "mlx")]
 mod doctor;
+mod explain;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
 mod generate;
+mod init;
 #[cfg(feature = "mlx")]
 mod interrupt;
+mod merge;
 mod output;
 mod plan;
+mod predict;
+mod report;
+mod schema;
 mod screen;
+mod shell;
 mod simulate;
 mod sweep;
 #[cfg(feature = "mlx")]
 mod tune;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 /// Options that mean the same for every subcommand.
 #[derive(clap::Args, Debug, Clone)]
@@ -76,20 +83,28 @@ enum Command {
     #[cfg(feature = "mlx")]
     Baseline(baseline::Args),
     Analyze(analyze::Args),
+    Report(report::Args),
+    Predict(predict::Args),
     Plan(plan::Args),
     Simulate(simulate::Args),
+    Merge(merge::Args),
+    Explain(explain::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
-    Generate(generate::Args),
-    #[cfg(feature = "mlx")]
     Convert(convert::Args),
+    #[cfg(feature = "mlx")]
+    Generate(generate::Args),
     #[cfg(feature = "mlx")]
     Corpus(corpus::Args),
     #[cfg(feature = "mlx")]
     Distill(distill::Args),
     #[cfg(feature = "mlx")]
     Doctor(doctor::Args),
+    Init(init::Args),
+    Schema(schema::Args),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Parses the command line and runs what it asks for.
@@ -106,8 +121,12 @@ pub fn run() -> Result<()> {
         #[cfg(feature = "mlx")]
         Command::Baseline(args) => baseline::run(args, &cli.global),
         Command::Analyze(args) => analyze::run(args, &cli.global),
+        Command::Predict(args) => predict::run(args, &cli.global),
+        Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Report(args) => report::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),
+        Command::Merge(args) => merge::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Fetch(args) => fetch::run(args, &cli.global),
         #[cfg(feature = "mlx")]
@@ -120,6 +139,10 @@ pub fn run() -> Result<()> {
         Command::Distill(args) => distill::run(args, &cli.global),
         #[cfg(feature = "mlx")]
         Command::Doctor(args) => doctor::run(args, &cli.global),
+        Command::Init(args) => init::run(args, &cli.global),
+        Command::Schema(args) => schema::run(args, &cli.global),
+        Command::Completions(args) => shell::completions(args, Cli::command()),
+        Command::Man(args) => shell::man(args, Cli::command()),
     }
 }
 
@@ -151,7 +174,7 @@ mod tests {
     fn a_wrong_command_line_is_one_line() {
         for (arguments, expected) in [
             (&["analize"][..], "unrecognized subcommand 'analize'; a similar subcommand exists: 'analyze'"),
-            (&["analyze"], "the following required arguments were not provided: <DIR|FILE.csv>..."),
+            (&["analyze"], "the following required arguments were not provided: <DIR|FILE>..."),
             (&["analyze", "x", "--margin", "y"], "invalid value 'y' for '--margin <SHARE>': invalid float literal"),
         ] {
             assert_eq!(message(arguments), format!("{expected}; --help lists what there is"));

@@ -6,8 +6,8 @@ use crate::analysis::sweep_folders;
 use crate::measure::Progress;
 use crate::measure::sweep::{SIMULATED, run_cells, simulate};
 use crate::report::{sweep_plan, sweep_summary};
-use crate::results::{CellRow, Identity, Kind, ResultsDir, read_raw};
-use crate::scenario::{self, Cell, Loaded, parse_budget};
+use crate::results::{CellRow, Identity, Kind, ResultsDir, ShardOf, read_raw};
+use crate::scenario::{self, Cell, Loaded, Shard, parse_budget};
 use anyhow::{Result, bail};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -30,6 +30,9 @@ pub struct Args {
     /// Time for each cell, such as 90s or 5m; the scenario's if not given
     #[arg(long, value_name = "TIME", value_parser = parse_budget)]
     budget: Option<Duration>,
+    /// Run one part of the cells, such as 2/4, in a folder of its own; `ridgepoint merge` joins the parts
+    #[arg(long, value_name = "I/N")]
+    shard: Option<Shard>,
     /// Print the cells and how long they may take, and run nothing
     #[arg(long)]
     dry_run: bool,
@@ -51,9 +54,6 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let loaded: Vec<Loaded> = args.scenarios.iter().map(|path| scenario::load(path)).collect::<Result<_>>()?;
     for (place, one) in loaded.iter().enumerate() {
         let shown = one.path.display();
-        if one.scenario.temperature > 0.0 {
-            return Err(crate::usage!("{shown}: temperature: a sweep replays greedy text; set it to 0"));
-        }
         if loaded[..place].iter().any(|other| other.scenario.name == one.scenario.name) {
             return Err(crate::usage!("{shown}: name: '{}' is that of another scenario given", one.scenario.name));
         }
@@ -163,7 +163,17 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     fn folder(&self) -> PathBuf {
-        self.args.results.join(self.executor.machine()).join(&self.loaded.scenario.name)
+        let part = self.args.shard.map(Shard::suffix).unwrap_or_default();
+        self.args.results.join(self.executor.machine()).join(format!("{}{part}", self.loaded.scenario.name))
+    }
+
+    /// The cells of this part, or all.
+    fn cells(&self) -> Vec<Cell> {
+        let cells = self.loaded.cells();
+        match self.args.shard {
+            Some(shard) => shard.of(cells),
+            None => cells,
+        }
     }
 
     fn budget(&self) -> Duration {
@@ -171,14 +181,15 @@ impl Sweep<'_> {
     }
 
     fn show_plan(&self) -> Result<()> {
-        let (cells, done) = (self.loaded.cells(), read_raw::<CellRow>(&self.folder())?);
+        let (cells, done) = (self.cells(), read_raw::<CellRow>(&self.folder())?);
         println!("{}", sweep_plan(&self.loaded.scenario, &cells, &done, self.budget(), self.args.retry));
         Ok(())
     }
 
     /// Runs what is missing, then the map; what failed, in words.
     fn run(&self) -> Result<Option<String>> {
-        let (folder, cells) = (self.folder(), self.loaded.cells());
+        let (folder, cells) = (self.folder(), self.cells());
+        let all = self.loaded.cells().len() as u64;
         let identity = Identity {
             scenario: self.loaded.scenario.name.clone(),
             scenario_sha256: self.loaded.sha256.clone(),
@@ -186,6 +197,7 @@ impl Sweep<'_> {
             machine: self.executor.machine().to_string(),
             mlx: self.executor.build(),
             kind: Kind::Sweep,
+            shard: self.args.shard.map(|shard| ShardOf { index: shard.index as u64, of: shard.of as u64, cells: all }),
             ..Identity::default()
         };
         let mut results = ResultsDir::open(&folder, &identity, &self.loaded.scenario)?;
@@ -216,7 +228,9 @@ impl Sweep<'_> {
             println!("{}", json!({ "cells": rows }));
         }
         analyze::sweep(&folder, &folders, self.args.json)?;
-        eprintln!("Results: {}", folder.display());
+        if !quiet {
+            eprintln!("Results: {}", folder.display());
+        }
         let failed = cells.len() - folders.len();
         let file = folder.join("cells.csv");
         Ok((failed > 0).then(|| format!("{failed} of {} cells failed; see {}", cells.len(), file.display())))

@@ -45,13 +45,6 @@ pub struct Args {
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     let started = Instant::now();
     let loaded = scenario::load(&args.scenario)?;
-    if loaded.scenario.temperature > 0.0 {
-        return Err(crate::usage!(
-            "{}: temperature: tune replays greedy text and cannot choose at {}; set it to 0",
-            args.scenario.display(),
-            loaded.scenario.temperature
-        ));
-    }
     if loaded.scenario.sweep.is_some() || loaded.scenario.simulated.is_some() {
         let shown = args.scenario.display();
         return Err(crate::usage!("{shown}: has a [sweep] or [simulated] table; run it with ridgepoint sweep"));
@@ -85,7 +78,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let derived = job.run(&folder, &mut screen)?;
     screen.finish();
     analyze::show(&derived, args.json)?;
-    eprintln!("Results: {}", folder.display());
+    if !args.quiet {
+        eprintln!("Results: {}", folder.display());
+    }
     Ok(())
 }
 

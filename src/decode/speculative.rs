@@ -7,6 +7,7 @@ use super::{Request, Round, Run, prefill, prefill_hidden};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
+use crate::roofline::Padding;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
@@ -22,9 +23,23 @@ pub fn decode(
     request: &Request,
     observe: &mut dyn FnMut(Round),
 ) -> Result<Run> {
+    decode_padded(model, drafter, draft_length, &Padding::default(), request, observe)
+}
+
+/// The same with verifications at the widths that `padding` says. What the further tokens give is not looked at, and the
+/// cache forgets them with the rejected ones.
+pub fn decode_padded(
+    model: &Transformer,
+    drafter: &mut dyn Drafter,
+    draft_length: usize,
+    padding: &Padding,
+    request: &Request,
+    observe: &mut dyn FnMut(Round),
+) -> Result<Run> {
     let started = Instant::now();
     // The last round may start one token before the end and still drafts and verifies at full length.
-    let room = (request.prompt.len() + request.max_tokens + draft_length) as i32;
+    let padded = padding.most(draft_length + 1);
+    let room = (request.prompt.len() + request.max_tokens + draft_length + padded) as i32;
     let mut cache = model.new_cache();
     cache.reserve(room);
     if drafter.hidden_size().is_some() {
@@ -45,7 +60,8 @@ pub fn decode(
     while !ended && run.tokens.len() < request.max_tokens {
         let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
         let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
-        let (mut tokens, hidden) = verify(model, &mut cache, &committed, proposal, &request.sampling, &mut keys)?;
+        let (mut tokens, hidden) =
+            verify(model, &mut cache, &committed, proposal, padding, &request.sampling, &mut keys)?;
         let accepted = tokens.len() - 1;
         run.rounds += 1;
         run.drafted += drafted;
@@ -78,6 +94,7 @@ fn verify(
     cache: &mut KvCache,
     committed: &[u32],
     proposal: Option<Proposal>,
+    padding: &Padding,
     sampling: &Sampling,
     keys: &mut KeyStream,
 ) -> Result<(Vec<u32>, Array)> {
@@ -86,10 +103,19 @@ fn verify(
         Some(proposal) => (proposal.tokens, proposal.probabilities),
         None => (Array::from_slice::<u32>(&[], &[0]), None),
     };
-    let input = concatenate(&[&last, &drafts], 0)?.reshape(&[1, -1])?;
-    let width = input.dim(1);
-    let hidden = model.hidden_states(&input, None, cache)?;
-    let logits = model.head(&hidden)?.reshape(&[width, -1])?;
+    let width = drafts.dim(0) + 1;
+    let padded = padding.width(width as usize) as i32;
+    let input = if padded > width {
+        let pads = vec![committed[committed.len() - 1]; (padded - width) as usize];
+        concatenate(&[&last, &drafts, &Array::from_slice(&pads, &[padded - width])], 0)?
+    } else {
+        concatenate(&[&last, &drafts], 0)?
+    };
+    let hidden = model.hidden_states(&input.reshape(&[1, -1])?, None, cache)?;
+    let mut logits = model.head(&hidden)?.reshape(&[padded, -1])?;
+    if padded > width {
+        logits = logits.try_index((..width, ..))?;
+    }
     let Accepted { count, tokens } = if sampling.is_greedy() {
         accept::greedy(&drafts, &logits)?
     } else {

@@ -2,16 +2,16 @@
 //! hidden state of the position before it. Where the target has not been yet, behind the first draft of a round, the
 //! drafter's own stands in its place.
 
-use super::model::{draft_token, proposal};
-use super::{Drafter, Proposal};
+use super::model::{draft_token, goes_on, proposal, token_drafts};
+use super::{Drafter, Proposal, TokenDrafts};
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::measure::model_trace;
-use crate::measure::trace::Match;
+use crate::measure::trace::TextChances;
 use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
-use crate::roofline::ModelShape;
-use anyhow::{Result, ensure};
+use crate::roofline::{ModelShape, StopRule, Stopper};
+use anyhow::{Result, bail, ensure};
 use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -33,12 +33,21 @@ pub struct ConditionedDrafter {
     waiting: Vec<Array>,
     /// The hidden state before the last token that was read, `[1, 1, hidden]`.
     last: Array,
+    stopper: Stopper,
 }
 
 impl ConditionedDrafter {
     pub fn new(model: Transformer) -> Result<Self> {
         let (cache, last) = (model.new_cache(), nothing(&model)?);
-        Ok(ConditionedDrafter { model, cache, prompt: Vec::new(), read: 0, waiting: Vec::new(), last })
+        Ok(ConditionedDrafter {
+            model,
+            cache,
+            prompt: Vec::new(),
+            read: 0,
+            waiting: Vec::new(),
+            last,
+            stopper: Stopper::new(None),
+        })
     }
 }
 
@@ -54,6 +63,7 @@ impl Drafter for ConditionedDrafter {
         self.prompt = prompt.to_vec();
         self.read = 0;
         self.waiting = vec![nothing(&self.model)?];
+        self.stopper.begin();
         Ok(())
     }
 
@@ -85,7 +95,8 @@ impl Drafter for ConditionedDrafter {
         sampling: &Sampling,
         keys: &mut KeyStream,
     ) -> Result<Option<Proposal>> {
-        if draft_length == 0 {
+        self.stopper.round(committed.len(), draft_length);
+        if !self.stopper.wants() {
             return Ok(None);
         }
         let unread = &committed[self.read as usize..];
@@ -96,16 +107,23 @@ impl Drafter for ConditionedDrafter {
         self.last = features.try_index((.., -1.., ..))?;
         self.waiting.clear();
         let (mut tokens, mut probabilities) = (Vec::new(), Vec::new());
-        for step in 0..draft_length {
+        let mut first = true;
+        while self.stopper.wants() {
             let hidden = self.model.hidden_states(&input, Some(&features), &mut self.cache)?;
-            if step == 0 {
+            if std::mem::take(&mut first) {
                 self.read = self.cache.len();
             }
             features = hidden.try_index((.., -1.., ..))?;
             let logits = self.model.head(&features)?.reshape(&[1, -1])?;
+            if !goes_on(&mut self.stopper, &logits)? {
+                break;
+            }
             let token = draft_token(&self.model, &logits, sampling, keys, &mut probabilities)?;
             input = token.reshape(&[1, 1])?;
             tokens.push(token);
+        }
+        if tokens.is_empty() {
+            return Ok(None);
         }
         Ok(Some(proposal(&tokens, &probabilities)?))
     }
@@ -117,19 +135,42 @@ impl Drafter for ConditionedDrafter {
             self.waiting = vec![self.last.clone()];
         }
         self.cache.truncate(self.read);
+        self.stopper.settle(committed.len());
         Ok(())
+    }
+
+    fn stop_by(&mut self, rule: Option<StopRule>) {
+        self.stopper = Stopper::new(rule);
     }
 
     /// The text must have been observed: [`begin`](Drafter::begin) with its first token, then the target's hidden states
     /// of the others.
-    fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
+    fn token_drafts(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TokenDrafts>> {
         let features = concatenate(&self.waiting, 1)?;
         let drafts = model_trace::conditioned_drafts(&self.model, text, &features, first, positions, draft_length)?;
-        let matched = |(position, drafts): (usize, &model_trace::Drafts)| Match {
-            proposed: draft_length,
-            matched: drafts.tokens.iter().zip(&text[first + position..]).take_while(|(a, b)| a == b).count(),
-        };
-        Ok(drafts.iter().enumerate().map(matched).collect())
+        Ok(token_drafts(drafts))
+    }
+
+    fn timed_part(&mut self) -> &mut dyn Drafter {
+        self
+    }
+
+    /// Its chances inside a draft follow from its own hidden states behind the text's tokens, which no forward here gives.
+    fn text_chances(
+        &mut self,
+        _text: &[u32],
+        _first: usize,
+        _positions: usize,
+        _draft_length: usize,
+        _sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        bail!("a drafter that reads the target's hidden states can be traced at temperature 0 only; use another one")
     }
 
     fn shape(&self) -> Option<ModelShape> {

@@ -9,11 +9,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use anyhow::Result;
-use mlx_rs::Array;
 
-use super::{Drafter, Proposal};
-use crate::decode::keys::KeyStream;
-use crate::decode::sampling::Sampling;
+use super::host::Lookup;
+use super::suffix_tree::HostDraft;
 use crate::usage;
 
 /// A node of the tree of n-grams: the path to it spells the n-gram.
@@ -72,11 +70,14 @@ impl PromptLookup {
     /// Up to `max` tokens that followed the most recent earlier occurrence of the longest known n-gram at the end of
     /// the text; none if there is no such n-gram. Otherwise exactly `max`.
     pub fn continuation(&self, max: usize) -> Vec<u32> {
-        let longest = self.endings.iter().enumerate().skip(self.min_ngram).rev();
-        let Some(start) = longest.map(|(_, &node)| self.follower[node as usize]).find(|&at| at != NOWHERE) else {
-            return Vec::new();
-        };
+        let Some((_, start)) = self.longest_known() else { return Vec::new() };
         self.text[start as usize..].iter().copied().cycle().take(max).collect()
+    }
+
+    /// Tokens of the longest known n-gram at the end of the text, and where the token after its latest occurrence stands.
+    fn longest_known(&self) -> Option<(usize, u32)> {
+        let longest = self.endings.iter().enumerate().skip(self.min_ngram).rev();
+        longest.map(|(n, &node)| (n, self.follower[node as usize])).find(|&(_, at)| at != NOWHERE)
     }
 
     fn push(&mut self, token: u32) {
@@ -104,30 +105,21 @@ impl PromptLookup {
     }
 }
 
-impl Drafter for PromptLookup {
-    fn begin(&mut self, prompt: &[u32], _room: i32) -> Result<()> {
-        self.reset(prompt);
-        Ok(())
+impl Lookup for PromptLookup {
+    fn reset(&mut self, prompt: &[u32]) {
+        PromptLookup::reset(self, prompt);
     }
 
-    fn propose(
-        &mut self,
-        committed: &[u32],
-        draft_length: usize,
-        _sampling: &Sampling,
-        _keys: &mut KeyStream,
-    ) -> Result<Option<Proposal>> {
-        self.settle(committed)?;
-        let tokens = self.continuation(draft_length);
-        if tokens.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Proposal { tokens: Array::from_slice(&tokens, &[tokens.len() as i32]), probabilities: None }))
+    fn extend(&mut self, tokens: &[u32]) {
+        PromptLookup::extend(self, tokens);
     }
 
-    fn settle(&mut self, committed: &[u32]) -> Result<()> {
-        self.extend(&committed[self.text.len()..]);
-        Ok(())
+    /// The longer what was found, the likelier it is to go on: a token behind n equal ones is taken to be right with the
+    /// chance n / (n + 1), as a suffix tree takes one that was seen once.
+    fn draft(&self, max: usize) -> HostDraft {
+        let Some((matched, _)) = self.longest_known() else { return HostDraft::default() };
+        let confidence = |place: usize| (matched + place) as f64 / (matched + place + 1) as f64;
+        HostDraft { tokens: self.continuation(max), confidences: (0..max).map(confidence).collect() }
     }
 }
 

@@ -3,22 +3,28 @@
 //! How to add a drafter: write `src/draft/NAME.rs` with a type that implements [`Drafter`], add its fields as one
 //! variant of `DraftSpec` in `src/scenario/draft_file.rs`, its case to [`Prototype`], and a TOML under `drafts/`.
 
+pub mod combined;
 pub mod conditioned;
 pub mod distilled;
+pub mod host;
 pub mod lookup;
 pub mod model;
+pub mod suffix;
+pub mod suffix_tree;
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::measure::trace::{self, Match};
+use crate::measure::trace::{self, Match, TextChances};
 use crate::model::language_model::LanguageModel;
 use crate::model::timed::TimedModel;
 use crate::model::tokenizer::Mismatch;
 use crate::model::transformer::Transformer;
 use crate::model::weights::LoadOptions;
-use crate::roofline::ModelShape;
-use crate::scenario::DraftSpec;
+use crate::roofline::{ModelShape, Seen, Source, StopRule};
+use crate::scenario::{self, DraftSpec, StopSpec};
+use crate::usage;
 use anyhow::{Context, Result};
+use host::HostDrafter;
 use mlx_rs::Array;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +37,28 @@ pub fn build(
     find: &dyn Fn(&str) -> Result<PathBuf>,
 ) -> Result<Box<dyn Drafter>> {
     let name = file.display();
+    if let Some(lookup) = build_lookup(file, spec, target)? {
+        return Ok(Box::new(lookup));
+    }
+    if let DraftSpec::Combined(draft) = spec {
+        let (lookup_file, lookup) = part(file, "lookup", &draft.lookup)?;
+        let Some(lookup) = build_lookup(&lookup_file, &lookup, target)? else {
+            return Err(usage!(
+                "{name}: lookup: '{}' runs a model; name a prompt-lookup or suffix drafter",
+                draft.lookup
+            ));
+        };
+        let (model_file, model) = part(file, "model", &draft.model)?;
+        if matches!(model, DraftSpec::PromptLookup(_) | DraftSpec::Suffix(_) | DraftSpec::Combined(_)) {
+            return Err(usage!(
+                "{name}: model: '{}' is a {} drafter; name one that is a model",
+                draft.model,
+                model.kind()
+            ));
+        }
+        let model = build(&model_file, &model, target, find)?;
+        return Ok(Box::new(combined::Combined::new(lookup, model, draft.min_confidence)));
+    }
     let draft = match spec {
         DraftSpec::Model(draft) => draft,
         DraftSpec::Distilled(draft) => {
@@ -46,18 +74,44 @@ pub fn build(
     let path = find(&draft.path)?;
     let model = LanguageModel::load(&path, &options)?;
     if let Some(Mismatch { id, ours, theirs }) = target.tokenizer.vocabulary_mismatch(&model.tokenizer) {
-        return Err(crate::usage!(
+        return Err(usage!(
             "{name}: path: its vocabulary is not the target's: id {id} is {ours:?} for the target and {theirs:?} in {}; use a drafter of the same family",
             path.display()
         ));
     }
     let (target_size, size) = (target.transformer.config.vocab_size, model.transformer.config.vocab_size);
     if size > target_size {
-        return Err(crate::usage!(
+        return Err(usage!(
             "{name}: path: it can propose {size} ids, the target knows {target_size}; use a drafter of the same family"
         ));
     }
     Prototype::Model(Box::new(model.transformer)).drafter()
+}
+
+/// A drafter that finds its tokens in text; none if the kind is another.
+fn build_lookup(file: &Path, spec: &DraftSpec, target: &LanguageModel) -> Result<Option<HostDrafter>> {
+    Ok(match spec {
+        DraftSpec::PromptLookup(draft) => {
+            let lookup = lookup::PromptLookup::new(draft.max_ngram, draft.min_ngram)?;
+            Some(HostDrafter::new(Box::new(lookup)))
+        }
+        DraftSpec::Suffix(draft) => {
+            let corpus = suffix::read_corpus(file, &draft.corpus, &target.tokenizer)?;
+            Some(HostDrafter::new(Box::new(suffix::Suffix::new(draft, &corpus))))
+        }
+        _ => None,
+    })
+}
+
+/// Another draft file that one names.
+fn part(file: &Path, field: &str, name: &str) -> Result<(PathBuf, DraftSpec)> {
+    let found = scenario::find(file, field, name)?;
+    if StopSpec::read(&found)?.is_some() {
+        let shown = file.display();
+        return Err(usage!("{shown}: {field}: '{name}' has a [stop] table of its own; put one into {shown} instead"));
+    }
+    let spec = DraftSpec::read(&found)?;
+    Ok((found, spec))
 }
 
 /// What a drafter is made from, as often as one is needed; the drafters share weights.
@@ -67,6 +121,8 @@ pub enum Prototype {
     Model(Box<Transformer>),
     /// The longest and the shortest n-gram that are looked up.
     Lookup { max_ngram: usize, min_ngram: usize },
+    /// The counts of all endings, without a corpus.
+    Suffix(scenario::Suffix),
 }
 
 impl Prototype {
@@ -98,12 +154,19 @@ impl Prototype {
                 let layers = target.config.num_layers as usize;
                 if draft.layers >= layers {
                     let name = file.display();
-                    return Err(crate::usage!("{name}: layers: {} is not below the target's {layers}", draft.layers));
+                    return Err(usage!("{name}: layers: {} is not below the target's {layers}", draft.layers));
                 }
                 Prototype::Model(Box::new(target.truncated(draft.layers)))
             }
             DraftSpec::PromptLookup(draft) => {
                 Prototype::Lookup { max_ngram: draft.max_ngram, min_ngram: draft.min_ngram }
+            }
+            DraftSpec::Suffix(draft) => Prototype::Suffix(draft.clone()),
+            DraftSpec::Combined(_) => {
+                return Err(usage!(
+                    "{}: kind: a combined drafter takes the time of its model; name that",
+                    file.display()
+                ));
             }
         })
     }
@@ -115,7 +178,10 @@ impl Prototype {
                 Box::new(conditioned::ConditionedDrafter::new(model.as_ref().clone())?)
             }
             Prototype::Model(model) => Box::new(model::ModelDrafter::new(model.as_ref().clone())),
-            Prototype::Lookup { max_ngram, min_ngram } => Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?),
+            Prototype::Lookup { max_ngram, min_ngram } => {
+                Box::new(HostDrafter::new(Box::new(lookup::PromptLookup::new(*max_ngram, *min_ngram)?)))
+            }
+            Prototype::Suffix(spec) => Box::new(HostDrafter::new(Box::new(suffix::Suffix::new(spec, &[])))),
         })
     }
 }
@@ -127,6 +193,22 @@ pub struct Proposal {
     pub tokens: Array,
     /// `[k, vocab]`, float32: what they were drawn from; none where the drafter is deterministic.
     pub probabilities: Option<Array>,
+}
+
+/// All that a drafter would propose at one position, with what a stopping rule sees of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenDrafts {
+    pub source: Source,
+    pub tokens: Vec<u32>,
+    pub seen: Vec<Seen>,
+}
+
+impl TokenDrafts {
+    /// How far it matches what follows in the text.
+    pub fn matching(&self, following: &[u32]) -> Match {
+        let matched = self.tokens.iter().zip(following).take_while(|(draft, token)| draft == token).count();
+        Match { proposed: self.tokens.len(), matched }
+    }
 }
 
 /// Whatever proposes tokens. It sees committed tokens only; what was rejected is not its business beyond `propose`.
@@ -160,11 +242,44 @@ pub trait Drafter {
     /// Tells it the text as it is after a round: what it holds beyond that text was rejected.
     fn settle(&mut self, committed: &[u32]) -> Result<()>;
 
-    /// What it proposes at each of `positions` positions of the decided `text` from `first` on, and how far that matches.
-    /// `text` must reach `draft_length` tokens beyond the last position, so that no match is cut short.
+    /// What it proposes at each of `positions` positions of the decided `text` from `first` on, whatever its rule, and how
+    /// far that matches. `text` must reach `draft_length` tokens beyond the last position, so that no match is cut short.
     fn matches(&mut self, text: &[u32], first: usize, positions: usize, draft_length: usize) -> Result<Vec<Match>> {
-        trace::one_by_one(self, text, first, positions, draft_length)
+        trace::check_length(text, first, positions + draft_length)?;
+        let drafts = self.token_drafts(text, first, positions, draft_length)?;
+        let drafts = drafts.iter().enumerate();
+        Ok(drafts.map(|(position, draft)| draft.matching(&text[first + position..])).collect())
     }
+
+    /// The same for a `text` that was sampled: its chances of the text's own tokens. A drafter that draws its tokens must
+    /// say them itself.
+    fn text_chances(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+        _sampling: &Sampling,
+    ) -> Result<Vec<TextChances>> {
+        let matches = self.matches(text, first, positions, draft_length)?;
+        Ok(matches.into_iter().map(TextChances::from).collect())
+    }
+
+    /// Sets the rule that ends drafts before the length asked for, from the next text on; none lets them be.
+    fn stop_by(&mut self, rule: Option<StopRule>);
+
+    /// All tokens that it could propose at each of `positions` positions of the decided `text` from `first` on, whatever its
+    /// rule, also beyond the first that the text does not go on with.
+    fn token_drafts(
+        &mut self,
+        text: &[u32],
+        first: usize,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TokenDrafts>>;
+
+    /// The part of it whose proposals take time.
+    fn timed_part(&mut self) -> &mut dyn Drafter;
 
     /// The sizes of the model that it runs, one forward for each token it proposes; none if it runs none.
     fn shape(&self) -> Option<ModelShape> {

@@ -1,21 +1,32 @@
 //! Attention of new tokens over the cache: head norms, rotary embedding, the cache's update, scores, softmax and values.
+//!
+//! The context is cut into chunks at fixed places, so that threads can share a long one. Each chunk gives its values weighted
+//! by e^(score - its highest score), and the chunks are put together in order (as in Dao et al. 2023, "Flash-Decoding"). A
+//! row's result depends on what it sees and on nothing else: a chunk of which it sees nothing adds exactly 0.
 
 use super::host_op::{Output, View, add, parameters};
 use super::norm::scale;
 use super::vector::{LANES, Loop, exp, total, vectorised};
-use crate::blas::{self, Product};
+use crate::blas::{self, Product, Shared};
 use anyhow::Result;
 use mlx_rs::Array;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Query tokens that are taken together: as many as let a block's scores stay near the core.
 const BLOCK: usize = 32;
+/// Positions of the context that are taken together.
+const CHUNK: usize = 128;
+/// Elements of chunks' results that are held at a time, unless one block has more.
+const HELD: usize = 1 << 20;
 /// Multiplications below which one thread does it all.
 const ALONE: usize = 1 << 17;
 
 thread_local! {
-    /// Queries, scores and results of a block, kept from call to call.
+    /// Queries and scores of a block, kept from call to call.
     static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    /// What chunks gave.
+    static RESULTS: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The sizes of a layer's attention.
@@ -109,17 +120,29 @@ unsafe extern "C" fn kernel(inputs: *const View, outputs: *const View, block: *c
         eps: heads.eps,
     };
     let caches = qkv.size(1) * call.kv_heads;
-    let blocks = call.width.div_ceil(BLOCK);
     let rows = qkv.size(1) * call.width * call.group * call.kv_heads;
     let alone = rows * (call.held + call.width) * call.head_dim < ALONE;
     let share = |parts: usize, work: &(dyn Fn(usize) + Sync)| {
         if alone { (0..parts).for_each(work) } else { blas::share(parts, work) }
     };
-    // SAFETY: each part stores into a cache head of its own, or writes a block of rows of its own.
+    // SAFETY: each part stores into a cache head of its own.
     share(caches, &|part| unsafe { call.store(part / call.kv_heads, part % call.kv_heads) });
-    share(caches * blocks, &|part| unsafe {
-        let (cache, block) = (part / blocks, part % blocks);
-        call.attend(cache / call.kv_heads, cache % call.kv_heads, block * BLOCK);
+    let chunks = (call.held + call.width).div_ceil(CHUNK);
+    let of_chunk = call.group * call.width.min(BLOCK) * (call.head_dim + 2);
+    let blocks: Vec<(usize, usize)> =
+        (0..caches).flat_map(|cache| (0..call.width).step_by(BLOCK).map(move |first| (cache, first))).collect();
+    RESULTS.with_borrow_mut(|results| {
+        for blocks in blocks.chunks((HELD / (chunks * of_chunk)).max(1)) {
+            results.resize((blocks.len() * chunks * of_chunk).max(results.len()), 0.0);
+            let results = Shared(results.as_mut_ptr());
+            let of = |block: usize, chunk: usize| results.pointer().wrapping_add((block * chunks + chunk) * of_chunk);
+            // SAFETY: each part writes the results of a chunk of its own, and then the rows of a block of its own.
+            share(blocks.len() * chunks, &|part| unsafe {
+                let (block, chunk) = (part / chunks, part % chunks);
+                call.attend(blocks[block], chunk * CHUNK, of(block, chunk));
+            });
+            share(blocks.len(), &|block| unsafe { call.combine(blocks[block], of(block, 0), of_chunk) });
+        }
     });
 }
 
@@ -171,17 +194,18 @@ impl Call<'_> {
         }
     }
 
-    /// Up to [`BLOCK`] tokens from `first` on, for the query heads of one key head.
-    unsafe fn attend(&self, batch: usize, head: usize, first: usize) {
-        let size = self.head_dim;
+    /// What up to [`BLOCK`] tokens from a block's first on, for the query heads of one key head, have of the chunk of the context
+    /// that begins at `start`: `results` gets for each row its weighted values, their highest score and the weights' sum.
+    unsafe fn attend(&self, (cache, first): (usize, usize), start: usize, results: *mut f32) {
+        let (size, step) = (self.head_dim, self.head_dim + 2);
+        let (batch, head) = (cache / self.kv_heads, cache % self.kv_heads);
         let tokens = first..self.width.min(first + BLOCK);
-        // Without a mask nobody sees beyond the block's last token.
-        let seen = self.held + if self.mask.is_some() { self.width } else { tokens.end };
+        let end = self.end(&tokens).min(start + CHUNK);
+        let Some(seen) = end.checked_sub(start).filter(|seen| *seen > 0) else { return };
         let rows = self.group * tokens.len();
         SCRATCH.with_borrow_mut(|scratch| unsafe {
-            scratch.resize((rows * (2 * size + seen)).max(scratch.len()), 0.0);
+            scratch.resize((rows * (size + seen)).max(scratch.len()), 0.0);
             let (queries, rest) = scratch.split_at_mut(rows * size);
-            let (results, rest) = rest.split_at_mut(rows * size);
             let scores = &mut rest[..rows * seen];
             let factor = (size as f32).powf(-0.5);
             for row in 0..rows {
@@ -189,7 +213,7 @@ impl Call<'_> {
                 let query = self.head(batch, token, head * self.group + member);
                 self.rotate(query, token, 0, factor, &mut queries[row * size..(row + 1) * size]);
             }
-            let cache = batch * self.keys.stride(0) + head * self.keys.stride(1);
+            let cache = batch * self.keys.stride(0) + head * self.keys.stride(1) + start * size;
             let product = Product {
                 rows,
                 columns: seen,
@@ -205,9 +229,11 @@ impl Call<'_> {
             blas::multiply(&product, true);
             for row in 0..rows {
                 let token = first + row % tokens.len();
-                let allowed = self.mask.map(|mask| mask.flags(token * mask.stride(2), seen));
+                let allowed = self.mask.map(|mask| mask.flags(token * mask.stride(2) + start, seen));
                 let scores = &mut scores[row * seen..(row + 1) * seen];
-                vectorised(Softmax { scores, seen: self.held + token + 1, allowed });
+                let seen = (self.held + token + 1).saturating_sub(start).min(seen);
+                let to = &mut *results.add(row * step + size).cast::<[f32; 2]>();
+                vectorised(Weights { scores, seen, allowed, to });
             }
             let product = Product {
                 columns: size,
@@ -215,17 +241,33 @@ impl Call<'_> {
                 a: scores.as_ptr(),
                 a_stride: seen,
                 b: self.values.pointer().add(cache),
-                c: results.as_mut_ptr(),
-                c_stride: size,
+                c: results,
+                c_stride: step,
                 ..product
             };
             blas::multiply(&product, false);
-            for (row, result) in results.chunks_exact(size).enumerate() {
-                let (member, token) = (row / tokens.len(), first + row % tokens.len());
-                let at = self.y.row(batch * self.width + token) + (head * self.group + member) * size;
-                self.y.write(at, size).copy_from_slice(result);
-            }
         });
+    }
+
+    /// Puts together what [`attend`](Self::attend) gave for all chunks of a block, which lie `of_chunk` elements apart.
+    unsafe fn combine(&self, (cache, first): (usize, usize), results: *const f32, of_chunk: usize) {
+        let (size, step) = (self.head_dim, self.head_dim + 2);
+        let (batch, head) = (cache / self.kv_heads, cache % self.kv_heads);
+        let tokens = first..self.width.min(first + BLOCK);
+        let chunks = self.end(&tokens).div_ceil(CHUNK);
+        for row in 0..self.group * tokens.len() {
+            let (member, token) = (row / tokens.len(), first + row % tokens.len());
+            let at = self.y.row(batch * self.width + token) + (head * self.group + member) * size;
+            unsafe {
+                let of = |chunk: usize| std::slice::from_raw_parts(results.add(chunk * of_chunk + row * step), step);
+                vectorised(Combine { chunks, of, to: self.y.write(at, size) });
+            }
+        }
+    }
+
+    /// The end of what a block of tokens sees: without a mask nobody sees beyond its last one.
+    fn end(&self, tokens: &Range<usize>) -> usize {
+        self.held + if self.mask.is_some() { self.width } else { tokens.end }
     }
 }
 
@@ -259,15 +301,17 @@ impl Loop for Rotate<'_> {
     }
 }
 
-/// The softmax of one row over what it may see; 0 elsewhere.
-struct Softmax<'a> {
+/// e^(score - the highest) of what a row may see in a chunk; 0 elsewhere.
+struct Weights<'a> {
     scores: &'a mut [f32],
     /// Positions from the first on that it sees, unless `allowed` says which.
     seen: usize,
     allowed: Option<&'a [bool]>,
+    /// The highest score and the sum of the weights.
+    to: &'a mut [f32; 2],
 }
 
-impl Loop for Softmax<'_> {
+impl Loop for Weights<'_> {
     #[inline(always)]
     fn run(self) {
         let seen = match self.allowed {
@@ -282,10 +326,38 @@ impl Loop for Softmax<'_> {
         let (scores, hidden) = self.scores.split_at_mut(seen);
         hidden.fill(0.0);
         let highest = highest(scores);
-        let total = exponentials(scores, highest);
+        // Where nothing is seen every weight is 0, whatever is subtracted.
+        let total = exponentials(scores, if highest == f32::NEG_INFINITY { 0.0 } else { highest });
+        *self.to = [highest, total];
+    }
+}
+
+/// One row's softmax over all chunks times the values.
+struct Combine<'a, F: Fn(usize) -> &'a [f32]> {
+    chunks: usize,
+    /// A chunk's weighted values, highest score and sum of weights.
+    of: F,
+    to: &'a mut [f32],
+}
+
+impl<'a, F: Fn(usize) -> &'a [f32]> Loop for Combine<'a, F> {
+    #[inline(always)]
+    fn run(self) {
+        let size = self.to.len();
+        let highest = (0..self.chunks).map(|chunk| (self.of)(chunk)[size]).fold(f32::NEG_INFINITY, f32::max);
+        let mut total = 0.0;
+        self.to.fill(0.0);
+        for chunk in 0..self.chunks {
+            let (values, rest) = (self.of)(chunk).split_at(size);
+            let weight = exp(rest[0] - highest);
+            total += weight * rest[1];
+            for (to, value) in self.to.iter_mut().zip(values) {
+                *to += weight * value;
+            }
+        }
         let scale = 1.0 / total;
-        for score in scores {
-            *score *= scale;
+        for to in self.to {
+            *to *= scale;
         }
     }
 }

@@ -119,7 +119,7 @@ fn before(batch: i32, held: i32) -> [Array; 2] {
 fn attention_is_mlxs() {
     select(Some(DeviceKind::Cpu)).unwrap();
     let norms = [normal(&[HEAD], 22), normal(&[HEAD], 23)];
-    for (batch, width, held) in [(1, 1, 1), (1, 1, 300), (2, 5, 7), (1, 100, 20), (3, 33, 64)] {
+    for (batch, width, held) in [(1, 1, 1), (1, 1, 300), (2, 5, 7), (1, 100, 20), (3, 33, 64), (2, 40, 250)] {
         let (qkv, before) = (qkv(batch, width, 24), before(batch, held));
         for norms in [None, Some(norms.each_ref())] {
             assert_close(&ours(&qkv, &before, norms, None), &theirs(&qkv, &before, norms, None), 2e-5);
@@ -136,11 +136,14 @@ fn attention_is_mlxs() {
 #[test]
 fn a_tokens_attention_does_not_depend_on_those_that_follow_it() {
     select(Some(DeviceKind::Cpu)).unwrap();
-    let (qkv, before) = (qkv(1, 70, 26), before(1, 45));
-    let wide = ours(&qkv, &before, None, None);
-    for width in [1, 2, 8, 31, 33, 64] {
-        let narrow = ours(&qkv.try_index((.., ..width, ..)).unwrap(), &before, None, None);
-        assert_eq!(bits(&narrow), bits(&wide.try_index((.., ..width, ..)).unwrap()), "width {width}");
+    // The second begins in one chunk of the context and ends in another.
+    for held in [45, 120, 300] {
+        let (qkv, before) = (qkv(1, 70, 26), before(1, held));
+        let wide = ours(&qkv, &before, None, None);
+        for width in [1, 2, 8, 9, 31, 33, 64] {
+            let narrow = ours(&qkv.try_index((.., ..width, ..)).unwrap(), &before, None, None);
+            assert_eq!(bits(&narrow), bits(&wide.try_index((.., ..width, ..)).unwrap()), "width {width}");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::decode::{plain, prefill_batch};
+use crate::decode::{accept, plain, prefill_batch};
 use crate::draft::Drafter;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
@@ -24,6 +24,7 @@ pub struct ForwardTimer<'a> {
     /// What each sequence reads, as many tokens as the widest forward needs.
     inputs: Vec<u32>,
     batch: usize,
+    sampling: Sampling,
 }
 
 impl<'a> ForwardTimer<'a> {
@@ -36,11 +37,16 @@ impl<'a> ForwardTimer<'a> {
         let mut cache = model.new_cache();
         cache.reserve((context + widest) as i32);
         prefill_batch(model, &mut cache, &[&read[..], &inputs[..1]].concat(), batch)?;
-        Ok(ForwardTimer { model, cache, inputs, batch })
+        Ok(ForwardTimer { model, cache, inputs, batch, sampling: Sampling::GREEDY })
     }
 
-    /// Seconds of one synchronous forward of `width` tokens a sequence with the greedy choice at every position read by
-    /// the host, which is what a round does with its verification. Rolled back afterwards.
+    /// Chooses tokens as `sampling` does. Where that leaves something to chance, there is one sequence.
+    pub fn sampled(self, sampling: Sampling) -> Self {
+        ForwardTimer { sampling, ..self }
+    }
+
+    /// Seconds of one synchronous forward of `width` tokens a sequence with what a round does with its verification: the
+    /// greedy choice at every position, or the acceptance of the drafts, read by the host. Rolled back afterwards.
     pub fn forward(&mut self, width: usize) -> Result<f64> {
         let held = self.cache.len();
         let input = self.inputs[..width].repeat(self.batch);
@@ -54,10 +60,16 @@ impl<'a> ForwardTimer<'a> {
     fn choices(&mut self, input: &[u32], width: usize) -> Result<Array> {
         let input = Array::from_slice(input, &[self.batch as i32, width as i32]);
         let logits = self.model.forward(&input, &mut self.cache, Logits::All)?;
-        Ok(argmax_axis(&logits, -1, false)?)
+        if self.sampling.is_greedy() {
+            return Ok(argmax_axis(&logits, -1, false)?);
+        }
+        let probabilities = self.sampling.probabilities(&logits.squeeze_axes(&[0])?)?;
+        let drafts = Array::from_slice(&self.inputs[1..width], &[width as i32 - 1]);
+        let key = KeyStream::new(0).next_key()?;
+        Ok(accept::rejection(&drafts, None, &probabilities, &key)?.tokens)
     }
 
-    /// Seconds a token of `steps` pipelined steps of plain greedy decoding. Rolled back afterwards.
+    /// Seconds a token of `steps` pipelined steps of plain decoding. Rolled back afterwards.
     pub fn pipelined(&mut self, steps: usize) -> Result<f64> {
         let held = self.cache.len();
         let seconds = self.chain(steps);
@@ -66,9 +78,8 @@ impl<'a> ForwardTimer<'a> {
     }
 
     fn chain(&mut self, steps: usize) -> Result<f64> {
-        let mut keys = KeyStream::new(0);
-        let mut step =
-            |cache: &mut KvCache, token: &Array| plain::step(self.model, cache, token, &Sampling::GREEDY, &mut keys);
+        let (sampling, mut keys) = (self.sampling, KeyStream::new(0));
+        let mut step = |cache: &mut KvCache, token: &Array| plain::step(self.model, cache, token, &sampling, &mut keys);
         let first = self.inputs[..1].repeat(self.batch);
         let started = Instant::now();
         let mut token = step(&mut self.cache, &Array::from_slice(&first, &[self.batch as i32]))?;
@@ -101,11 +112,12 @@ pub fn begin(drafter: &mut dyn Drafter, text: &[u32], room: i32) -> Result<()> {
 
 /// Seconds of one proposal of `draft_length` tokens behind `text`, evaluated on its own. The drafter must have begun
 /// with `text`, and is where it was afterwards.
-pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<f64> {
+pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize, sampling: &Sampling) -> Result<f64> {
     let mut keys = KeyStream::new(0);
+    let drafter = drafter.timed_part();
     let started = Instant::now();
-    if let Some(proposal) = drafter.propose(text, draft_length, &Sampling::GREEDY, &mut keys)? {
-        eval([&proposal.tokens])?;
+    if let Some(proposal) = drafter.propose(text, draft_length, sampling, &mut keys)? {
+        eval(proposal.probabilities.iter().chain([&proposal.tokens]))?;
     }
     let seconds = started.elapsed().as_secs_f64();
     drafter.settle(text)?;

@@ -3,6 +3,7 @@
 use super::Progress;
 use super::cost::{CHAIN, ForwardTimer, begin, proposal};
 use super::samples::{Limits, Passes, Sample, Subject};
+use crate::decode::sampling::Sampling;
 use crate::draft::{Drafter, Prototype};
 use crate::machine::device::DeviceKind;
 use crate::model::timed::TimedModel;
@@ -43,7 +44,7 @@ impl CostJob<'_> {
             for (name, prototype) in drafters {
                 let shape = match prototype {
                     Prototype::Model(model) => Some(model.shape()),
-                    Prototype::Lookup { .. } => None,
+                    Prototype::Lookup { .. } | Prototype::Suffix(_) => None,
                 };
                 let lengths = plan.draft_lengths.values().iter();
                 rows.extend(lengths.map(|length| subject.proposal(name, shape.as_ref(), context, *length)));
@@ -157,7 +158,7 @@ impl Timers<'_> {
         if row.role == Role::Drafter {
             let key = (row.drafter.clone(), row.context);
             let (drafter, text) = self.drafters.get_mut(&key).expect("rows and timers follow from one plan");
-            return proposal(drafter.as_mut(), text, row.width as usize);
+            return proposal(drafter.as_mut(), text, row.width as usize, &Sampling::GREEDY);
         }
         let timer = self.forwards.get_mut(&(row.context, row.batch)).expect("rows and timers follow from one plan");
         match row.mode {

@@ -1,9 +1,10 @@
 //! What a tuning job is measured with: a model on this machine, or a made-up one.
 
 use crate::analysis::Arm;
-use crate::results::{CostRow, RunRow};
-use crate::roofline::Forward;
+use crate::results::{CostRow, RunRow, StopRuleRow};
+use crate::roofline::{Forward, Padding, Seen, Source, StopRule};
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Bytes that a forward must move and floating-point operations that it takes.
@@ -14,13 +15,49 @@ pub struct Work {
 }
 
 /// What a drafter would have proposed at one position of the committed text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TracedDraft {
     /// The token committed at this position.
     pub token: u32,
     pub drafted: usize,
-    /// How many of the drafted tokens, from the first on, equal the text.
+    /// How many of the drafted tokens, from the first on, equal the text; of a sampled text, one draw.
     pub matched: usize,
+    /// Of a sampled text: for each place of the draft up to the first that is 0, the chance that it is accepted if all
+    /// before it are.
+    pub chances: Vec<f32>,
+}
+
+impl TracedDraft {
+    /// Of a text that leaves nothing to chance.
+    pub fn greedy(token: u32, drafted: usize, matched: usize) -> TracedDraft {
+        TracedDraft { token, drafted, matched, chances: Vec::new() }
+    }
+}
+
+/// Every token that a drafter could have proposed at one position of the committed text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TracedTokens {
+    /// The token committed at this position.
+    pub token: u32,
+    pub source: Source,
+    pub drafts: Vec<TracedToken>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TracedToken {
+    pub token: u32,
+    pub seen: Seen,
+    /// Whether the text has it there.
+    pub matches: bool,
+}
+
+/// How runs draft and verify, beyond the draft length.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// By arm; an arm without one drafts as many tokens as it is long.
+    pub stop: BTreeMap<Arm, StopRule>,
+    pub padding: Padding,
 }
 
 /// One timed run of one arm.
@@ -77,8 +114,23 @@ pub trait Executor {
         draft_length: usize,
     ) -> Result<Vec<TracedDraft>>;
 
-    /// One run of `max_tokens` tokens. `taken` are the runs before it.
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun>;
+    /// The drafters with a rule or with several sources: those whose single tokens are traced.
+    fn stop_rules(&self) -> Vec<StopRuleRow>;
+
+    /// The same as `trace`, every token that could be drafted, for a drafter of `stop_rules`.
+    fn trace_tokens(
+        &mut self,
+        prompt: usize,
+        drafter: &str,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TracedTokens>>;
+
+    /// From now on runs follow these rules, and verifications these widths.
+    fn use_rules(&mut self, rules: Rules);
+
+    /// One run of `max_tokens` tokens in a block, whose number seeds what is left to chance. `taken` are the runs before it.
+    fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun>;
 
     /// Seconds from the start of the launch to the run after those taken.
     fn started_s(&self, taken: &[RunRow]) -> f64;

@@ -1,10 +1,11 @@
 //! A tuning job on a model: from a loaded scenario and a folder to the decision.
 
 use super::Progress;
-use super::model_executor::ModelExecutor;
+use super::model_executor::{ModelExecutor, Texts};
 use super::runs::Drafters;
 use super::tune::Tuner;
 use crate::analysis::Derived;
+use crate::decode::sampling::Sampling;
 use crate::draft;
 use crate::machine::device::DeviceKind;
 use crate::machine::environment::Environment;
@@ -13,9 +14,9 @@ use crate::model::chat::Message;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
 use crate::model::weights::LoadOptions;
-use crate::results::{Design, Identity, PromptRow, ResultsDir};
+use crate::results::{Design, Identity, PromptRow, ResultsDir, StopRuleRow};
 use crate::roofline::Ceilings;
-use crate::scenario::{self, Loaded, ModelSource, PromptInput, Scenario};
+use crate::scenario::{self, DraftSpec, Loaded, ModelSource, NamedDraft, PromptInput, Scenario, StopSpec};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -79,7 +80,10 @@ impl Job<'_> {
 
         let budget = self.budget.unwrap_or(scenario.time_budget);
         let ceilings = self.begin_launch(&mut results, &target, budget, progress)?;
-        let mut executor = ModelExecutor::new(&target, drafters, tokens, self.device, ceilings, self.started);
+        let sampling = Sampling::new(scenario.temperature as f32, 1.0)?;
+        let texts = Texts { prompts: tokens, sampling, seed: scenario.seed };
+        let mut executor =
+            ModelExecutor::new(&target, drafters, stop_rules(self.loaded), texts, self.device, ceilings, self.started);
         Tuner {
             scenario,
             machine: self.environment.machine.clone(),
@@ -121,6 +125,9 @@ fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<(PromptRow, Ve
     let scenario = &loaded.scenario;
     let used = &loaded.prompts.prompts[..scenario.tune_prompts + scenario.confirm_prompts];
     let longest_draft = scenario.draft_lengths.values().last().copied().unwrap_or(0);
+    // A padded verification may be as wide as the widest that is measured.
+    let widest_measured = scenario.widths.values().last().copied().unwrap_or(1);
+    let beyond = if scenario.pad { longest_draft.max(widest_measured) } else { longest_draft };
     if let Some(context) = scenario.context {
         let widest = scenario.widths.values().last().copied().unwrap_or(1).max(longest_draft + 1);
         target.check_room(context + widest).with_context(|| format!("{}: context", loaded.path.display()))?;
@@ -137,7 +144,7 @@ fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<(PromptRow, Ve
         let tokens = filled(scenario, &own, place)
             .with_context(|| format!("prompt '{}' of {}", prompt.id, loaded.path.display()))?;
         target
-            .check_room(tokens.len() + scenario.max_tokens + longest_draft)
+            .check_room(tokens.len() + scenario.max_tokens + beyond)
             .with_context(|| format!("prompt '{}' of {}", prompt.id, loaded.path.display()))?;
         let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
         let row = PromptRow {
@@ -180,6 +187,29 @@ fn drafters(loaded: &Loaded, target: &LanguageModel) -> Result<Drafters> {
         Ok((named.name.clone(), draft::build(&named.path, &named.spec, target, &find)?))
     };
     loaded.drafts.iter().map(build).collect()
+}
+
+/// The drafters with a rule or with several sources.
+fn stop_rules(loaded: &Loaded) -> Vec<StopRuleRow> {
+    let several = |draft: &NamedDraft| matches!(draft.spec, DraftSpec::Combined(_));
+    let row = |draft: &NamedDraft| {
+        let same = loaded.drafts.iter().find(|other| other.stop.is_none() && other.spec == draft.spec);
+        let row = StopRuleRow {
+            drafter: draft.name.clone(),
+            rule: draft.stop.as_ref().map_or("", StopSpec::kind).to_string(),
+            without_rule: same.map_or(String::new(), |same| same.name.clone()),
+            ..StopRuleRow::default()
+        };
+        match draft.stop {
+            Some(StopSpec::PMin { threshold }) => StopRuleRow { threshold: Some(threshold), ..row },
+            Some(StopSpec::Entropy { weight, threshold }) => {
+                StopRuleRow { weight: Some(weight), threshold: Some(threshold), ..row }
+            }
+            Some(StopSpec::AcceptanceAverage { memory }) => StopRuleRow { memory: Some(memory), ..row },
+            Some(StopSpec::CostAware { .. }) | None => row,
+        }
+    };
+    loaded.drafts.iter().filter(|draft| draft.stop.is_some() || several(draft)).map(row).collect()
 }
 
 #[cfg(test)]

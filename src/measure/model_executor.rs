@@ -1,28 +1,55 @@
 //! The executor that runs a model on this machine.
 
 use super::cost::{ForwardTimer, begin, proposal};
-use super::executor::{Executor, TimedRun, TracedDraft, Work};
+use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
+use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
 use super::samples::Limits;
+use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, plain, prefill_hidden};
+use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
 use crate::model::language_model::LanguageModel;
-use crate::results::{CostRow, Mode, Role, RunRow};
-use crate::roofline::{Ceilings, Forward};
+use crate::model::transformer::Transformer;
+use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
+use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::time::{Duration, Instant};
 
 /// Tokens of a run that warms up.
 const WARM_UP_TOKENS: usize = 8;
 
-/// A target with its drafters, and the prompts as it reads them.
+/// What texts a target goes on with.
+pub struct Texts {
+    /// As it reads them.
+    pub prompts: Vec<Vec<u32>>,
+    pub sampling: Sampling,
+    pub seed: u64,
+}
+
+impl Texts {
+    /// What a run in a block is asked for: exactly `max_tokens` tokens, the end of the text ignored.
+    fn request(&self, prompt: usize, block: u64, max_tokens: usize) -> Request<'_> {
+        let (sampling, seed) = (self.sampling, self.block_seed(block));
+        Request { prompt: &self.prompts[prompt], max_tokens, sampling, seed, end_ids: &[] }
+    }
+
+    /// Of what is left to chance in a block. Those of consecutive blocks are set far apart.
+    fn block_seed(&self, block: u64) -> u64 {
+        self.seed.wrapping_add((block + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15))
+    }
+}
+
+/// A target with its drafters, and the texts.
 pub struct ModelExecutor<'a> {
     target: &'a LanguageModel,
     drafters: Drafters,
-    prompts: Vec<Vec<u32>>,
+    texts: Texts,
     device: DeviceKind,
     ceilings: Ceilings,
     /// When the whole job began, set-up included.
@@ -32,40 +59,69 @@ pub struct ModelExecutor<'a> {
     behind: Vec<u32>,
     /// What no sample can exceed.
     limits: Option<Limits>,
-    /// The plain text of the prompt used last, with its place.
-    plain: Option<(usize, Vec<u32>)>,
+    /// The plain text of the block used last, with its number.
+    plain: Option<(u64, Vec<u32>)>,
+    stop_rules: Vec<StopRuleRow>,
+    rules: Rules,
 }
 
 impl<'a> ModelExecutor<'a> {
     pub fn new(
         target: &'a LanguageModel,
         drafters: Drafters,
-        prompts: Vec<Vec<u32>>,
+        stop_rules: Vec<StopRuleRow>,
+        texts: Texts,
         device: DeviceKind,
         ceilings: Ceilings,
         started: Instant,
     ) -> Self {
-        let (timer, behind, limits, plain) = (None, Vec::new(), None, None);
-        ModelExecutor { target, drafters, prompts, device, ceilings, started, timer, behind, limits, plain }
+        ModelExecutor {
+            target,
+            drafters,
+            stop_rules,
+            texts,
+            device,
+            ceilings,
+            started,
+            timer: None,
+            behind: Vec::new(),
+            limits: None,
+            plain: None,
+            rules: Rules::default(),
+        }
     }
 
-    /// What the target commits to a prompt without a drafter: at least `tokens` tokens.
-    fn plain_text(&mut self, prompt: usize, tokens: usize) -> Result<&[u32]> {
-        let known = matches!(&self.plain, Some((place, text)) if *place == prompt && text.len() >= tokens);
+    /// For a drafter whose rule looks at every token: one that looks and keeps them all.
+    fn evaluated(&self, drafter: &str) -> Option<StopRule> {
+        let row = self.stop_rules.iter().find(|row| row.drafter == drafter)?;
+        let looks = !["", "acceptance-average"].contains(&row.rule.as_str());
+        looks.then_some(StopRule::PMin { threshold: 0.0 })
+    }
+
+    /// What the target commits in a block without a drafter: at least `tokens` tokens.
+    fn plain_text(&mut self, prompt: usize, block: u64, tokens: usize) -> Result<&[u32]> {
+        let known = matches!(&self.plain, Some((of, text)) if *of == block && text.len() >= tokens);
         if !known {
-            let prompt_tokens = &self.prompts[prompt];
-            let request = Request {
-                prompt: prompt_tokens,
-                max_tokens: tokens,
-                sampling: Sampling::GREEDY,
-                seed: 0,
-                end_ids: &[],
-            };
+            let request = self.texts.request(prompt, block, tokens);
             let text = plain::decode(&self.target.transformer, &request, &mut |_| ())?.tokens;
-            self.plain = Some((prompt, text));
+            self.plain = Some((block, text));
         }
         Ok(&self.plain.as_ref().expect("just decoded").1)
     }
+}
+
+fn find<'a>(drafters: &'a mut Drafters, name: &str) -> Result<&'a mut Box<dyn Drafter>> {
+    drafters.get_mut(name).with_context(|| format!("there is no drafter '{name}'"))
+}
+
+/// Shows a drafter that reads the target's hidden states those of a text that it is to be traced on.
+fn show(drafter: &mut dyn Drafter, target: &Transformer, text: &[u32]) -> Result<()> {
+    if drafter.hidden_size().is_some() {
+        let hidden = prefill_hidden(target, &mut target.new_cache(), text)?;
+        drafter.begin(&text[..1], text.len() as i32)?;
+        drafter.observe(&hidden)?;
+    }
+    Ok(())
 }
 
 impl Executor for ModelExecutor<'_> {
@@ -94,18 +150,24 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn warm_up(&mut self, arm: &Arm) -> Result<()> {
-        run_arm(&self.target.transformer, &mut self.drafters, arm, &self.prompts[0], WARM_UP_TOKENS).map(drop)
+        let stop = self.evaluated(&arm.drafter).map(|rule| (arm.clone(), rule)).into_iter().collect();
+        let rules = Rules { stop, padding: Padding::default() };
+        let request = self.texts.request(0, 0, WARM_UP_TOKENS);
+        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &request).map(drop)
     }
 
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
         let context = samples.first().map_or(0, |row| row.context as usize);
         let widest =
             |role: Role| samples.iter().filter(|row| row.role == role).map(|row| row.width as usize).max().unwrap_or(0);
-        let text: Vec<u32> = self.prompts.concat();
-        self.timer =
-            Some(ForwardTimer::new(&self.target.transformer, &text, context, widest(Role::Target).max(CHAIN), 1)?);
+        let text: Vec<u32> = self.texts.prompts.concat();
+        let widest_target = widest(Role::Target).max(CHAIN);
+        let timer = ForwardTimer::new(&self.target.transformer, &text, context, widest_target, 1)?;
+        self.timer = Some(timer.sampled(self.texts.sampling));
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
-        for drafter in self.drafters.values_mut() {
+        let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
+        for (drafter, rule) in self.drafters.values_mut().zip(evaluated) {
+            drafter.stop_by(rule);
             begin(drafter.as_mut(), &self.behind, (context + widest(Role::Drafter)) as i32)?;
         }
         self.limits = Some(Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, samples));
@@ -116,8 +178,8 @@ impl Executor for ModelExecutor<'_> {
         let timer = self.timer.as_mut().context("the samples were not prepared")?;
         match (sample.role, sample.mode) {
             (Role::Drafter, _) => {
-                let drafter = self.drafters.get_mut(&sample.drafter).context("a sample of an unknown drafter")?;
-                proposal(drafter.as_mut(), &self.behind, sample.width as usize)
+                let drafter = find(&mut self.drafters, &sample.drafter)?;
+                proposal(drafter.as_mut(), &self.behind, sample.width as usize, &self.texts.sampling)
             }
             (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
             (Role::Target, Mode::Sync) => timer.forward(sample.width as usize),
@@ -135,38 +197,81 @@ impl Executor for ModelExecutor<'_> {
         positions: usize,
         draft_length: usize,
     ) -> Result<Vec<TracedDraft>> {
-        let text = self.plain_text(prompt, positions + draft_length)?.to_vec();
-        let start = self.prompts[prompt].len();
-        let whole = [&self.prompts[prompt][..], &text].concat();
-        let drafter = self.drafters.get_mut(drafter).with_context(|| format!("there is no drafter '{drafter}'"))?;
-        if drafter.hidden_size().is_some() {
-            let model = &self.target.transformer;
-            let hidden = prefill_hidden(model, &mut model.new_cache(), &whole)?;
-            drafter.begin(&whole[..1], whole.len() as i32)?;
-            drafter.observe(&hidden)?;
+        // The text of the prompt's first block.
+        let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
+        let first = self.texts.prompts[prompt].len();
+        let whole = [&self.texts.prompts[prompt][..], &text].concat();
+        let drafter = find(&mut self.drafters, drafter)?;
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        let sampling = &self.texts.sampling;
+        if sampling.is_greedy() {
+            let matches = drafter.matches(&whole, first, positions, draft_length)?;
+            let drafts = matches.iter().zip(text);
+            return Ok(drafts
+                .map(|(found, token)| TracedDraft::greedy(token, found.proposed, found.matched))
+                .collect());
         }
-        let matches = drafter.matches(&whole, start, positions, draft_length)?;
-        let traced = |(position, found): (usize, &super::trace::Match)| TracedDraft {
-            token: text[position],
-            drafted: found.proposed,
-            matched: found.matched,
+        let target = model_trace::probabilities(&self.target.transformer, &whole, first, text.len(), sampling)?;
+        let drafts = drafter.text_chances(&whole, first, positions, draft_length, sampling)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(self.texts.block_seed(prompt as u64));
+        // Another stream than the text's own.
+        rng.set_stream(1);
+        let traced = |(position, draft): (usize, TextChances)| {
+            let chances = draft.acceptance(&target[position..]);
+            // As many coins at each position, so that the draws of one do not depend on the others.
+            let coins: Vec<f32> = (0..draft_length).map(|_| rng.random()).collect();
+            let matched = chances.iter().zip(coins).take_while(|(chance, coin)| coin < *chance).count();
+            TracedDraft { token: text[position], drafted: draft.proposed, matched, chances }
         };
-        Ok(matches.iter().enumerate().map(traced).collect())
+        Ok(drafts.into_iter().enumerate().map(traced).collect())
     }
 
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
-        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.prompts[prompt], max_tokens)?;
+    fn stop_rules(&self) -> Vec<StopRuleRow> {
+        self.stop_rules.clone()
+    }
+
+    fn trace_tokens(
+        &mut self,
+        prompt: usize,
+        drafter: &str,
+        positions: usize,
+        draft_length: usize,
+    ) -> Result<Vec<TracedTokens>> {
+        let text = self.plain_text(prompt, prompt as u64, positions + draft_length)?.to_vec();
+        let first = self.texts.prompts[prompt].len();
+        let whole = [&self.texts.prompts[prompt][..], &text].concat();
+        let drafter = find(&mut self.drafters, drafter)?;
+        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        let drafts = drafter.token_drafts(&whole, first, positions, draft_length)?;
+        let traced = |(position, drafts): (usize, TokenDrafts)| {
+            let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
+            let token =
+                |((&token, seen), &there): ((&u32, _), &u32)| TracedToken { token, seen, matches: token == there };
+            TracedTokens { token: text[position], source: drafts.source, drafts: tokens.map(token).collect() }
+        };
+        Ok(drafts.into_iter().enumerate().map(traced).collect())
+    }
+
+    fn use_rules(&mut self, rules: Rules) {
+        self.rules = rules;
+    }
+
+    fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
+        let request = self.texts.request(prompt, block, max_tokens);
+        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.rules, &request)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.
-            0 if !matches!(&self.plain, Some((place, _)) if *place == prompt) => {
-                self.plain = Some((prompt, run.tokens.clone()));
+            0 if !matches!(&self.plain, Some((of, _)) if *of == block) => {
+                self.plain = Some((block, run.tokens.clone()));
                 None
             }
-            _ => first_divergence(self.plain_text(prompt, max_tokens)?, &run.tokens),
+            // A sampled text is another one with each draft length.
+            1.. if !self.texts.sampling.is_greedy() => None,
+            _ => first_divergence(self.plain_text(prompt, block, max_tokens)?, &run.tokens),
         };
         let plain_text = self.plain.as_ref().map_or(&[][..], |(_, text)| text);
         let margin = |position: usize| -> Result<(usize, f64)> {
-            let text = [&self.prompts[prompt][..], &plain_text[..position]].concat();
+            let text = [&self.texts.prompts[prompt][..], &plain_text[..position]].concat();
             Ok((position, logit_margin(&self.target.transformer, &text)?.into()))
         };
         Ok(TimedRun {

@@ -8,13 +8,14 @@
 use anyhow::{Result, ensure};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
-use mlx_rs::ops::logsumexp_axis;
 use mlx_rs::transforms::eval;
 
 use super::trace::Match;
 use crate::decode::prefill;
+use crate::decode::sampling::Sampling;
+use crate::draft::model::look;
 use crate::model::cache::KvCache;
-use crate::model::transformer::Transformer;
+use crate::model::transformer::{Logits, Transformer};
 
 /// Tokens of one wide forward. Attention over drafts grows with its square.
 const ROWS: usize = 64;
@@ -25,6 +26,8 @@ pub struct Drafts {
     pub tokens: Vec<u32>,
     /// The drafter's own probability of each of them, at temperature 1.
     pub confidences: Vec<f32>,
+    /// The entropies of the distributions that they are of, in nats.
+    pub entropies: Vec<f32>,
 }
 
 /// How far `draft_length` drafts match `text` at each of `positions` positions from `first` on (`first` is at least 1:
@@ -50,6 +53,32 @@ pub fn matches(
     }
     let matched = |position| hits[position..position + draft_length].iter().take_while(|&&hit| hit).count();
     Ok((0..positions).map(|position| Match { proposed: draft_length, matched: matched(position) }).collect())
+}
+
+/// The model's probability, as `sampling` draws, of each of `count` tokens of `text` from `first` on (at least 1), given all
+/// before it.
+pub fn probabilities(
+    model: &Transformer,
+    text: &[u32],
+    first: usize,
+    count: usize,
+    sampling: &Sampling,
+) -> Result<Vec<f32>> {
+    let end = first + count;
+    ensure!(first > 0 && text.len() >= end, "probabilities up to token {end} need a longer text than {}", text.len());
+    let mut cache = model.new_cache();
+    cache.reserve(end as i32);
+    prefill(model, &mut cache, &text[..first])?;
+    let mut found = Vec::with_capacity(count);
+    for (rows, next) in text[first - 1..end - 1].chunks(ROWS).zip(text[first..end].chunks(ROWS)) {
+        let input = Array::from_slice(rows, &[1, rows.len() as i32]);
+        let logits = model.forward(&input, &mut cache, Logits::All)?.squeeze_axes(&[0])?;
+        let next = Array::from_slice(next, &[next.len() as i32, 1]);
+        let chosen = model.over_vocabulary(sampling.probabilities(&logits)?)?.take_along_axis(&next, -1)?;
+        eval(cache.arrays().chain([&chosen]))?;
+        found.extend_from_slice(chosen.try_as_slice::<f32>()?);
+    }
+    Ok(found)
 }
 
 /// All of `draft_length` drafts at each of `positions` positions from `first` on, mismatched ones included.
@@ -125,15 +154,17 @@ fn branch(
         steps.push(choice);
     }
     cache.truncate(first_draft - 1 + rows.len() as i32);
-    eval(cache.arrays().chain(steps.iter().flat_map(|step| [&step.tokens, &step.confidences])))?;
-    let (mut tokens, mut confidences) = (Vec::new(), Vec::new());
+    eval(cache.arrays().chain(steps.iter().flat_map(|step| [&step.tokens, &step.confidences, &step.entropies])))?;
+    let (mut tokens, mut confidences, mut entropies) = (Vec::new(), Vec::new(), Vec::new());
     for step in &steps {
         tokens.push(step.tokens.try_as_slice::<u32>()?);
         confidences.push(step.confidences.try_as_slice::<f32>()?);
+        entropies.push(step.entropies.try_as_slice::<f32>()?);
     }
     let row = |n: usize| Drafts {
         tokens: tokens.iter().map(|step| step[n]).collect(),
         confidences: confidences.iter().map(|step| step[n]).collect(),
+        entropies: entropies.iter().map(|step| step[n]).collect(),
     };
     Ok((0..rows.len()).map(row).collect())
 }
@@ -162,6 +193,8 @@ struct Choice {
     tokens: Array,
     /// `[rows]` float32
     confidences: Array,
+    /// `[rows]` float32
+    entropies: Array,
     /// `[1, rows, hidden]`, what they come from
     hidden: Array,
 }
@@ -171,8 +204,7 @@ impl Choice {
     fn of(drafter: &Transformer, hidden: Array) -> Result<Self> {
         let logits = drafter.head(&hidden)?.squeeze_axes(&[0])?;
         let tokens = drafter.token_ids(argmax_axis(&logits, -1, false)?)?;
-        let logits = logits.as_type::<f32>()?;
-        let confidences = logits.max_axis(-1, false)?.subtract(logsumexp_axis(&logits, -1, false)?)?.exp()?;
-        Ok(Self { tokens, confidences, hidden })
+        let (confidences, entropies) = look(&logits)?;
+        Ok(Self { tokens, confidences, entropies, hidden })
     }
 }

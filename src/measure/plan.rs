@@ -44,10 +44,12 @@ impl Tuner<'_> {
         };
         let tokens = self.scenario.max_tokens as f64;
         let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
-        let arms = self.expected_arms() * self.executor.drafters().len() as f64;
+        let drafters = self.executor.drafters().len() as f64;
+        let texts = self.scenario.texts_per_prompt as f64;
         // Tracing decodes the text once; what the drafters read of it is little beside that.
-        let tune_s = plain_s * (3.0 + arms);
-        let confirm_s = plain_s * (2.0 + self.executor.drafters().len() as f64);
+        let tune_s = plain_s * (1.0 + texts * (2.0 + self.expected_arms() * drafters));
+        // The recommended length of each drafter and those beside it.
+        let confirm_s = plain_s * texts * (2.0 + 3.0 * drafters);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
         let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();
@@ -106,7 +108,12 @@ impl Tuner<'_> {
             let mut rows: Vec<_> =
                 predictions.iter().filter(|row| row.drafter == name && row.draft_length > 0).collect();
             let predicted = |row: &PredictionRow| row.replay_tok_per_s.unwrap_or(0.0);
-            rows.sort_by(|a, b| predicted(b).total_cmp(&predicted(a)));
+            // Of a rule that could not be replayed its longest drafts are timed: it cuts them itself.
+            let unknown = rows.iter().all(|row| row.replay_tok_per_s.is_none());
+            rows.sort_by(|a, b| match unknown {
+                true => b.draft_length.cmp(&a.draft_length),
+                false => predicted(b).total_cmp(&predicted(a)),
+            });
             let plain = predictions.iter().find(|row| row.draft_length == 0).map_or(0.0, predicted);
             let worth = |place: usize, row: &PredictionRow| place == 0 || predicted(row) > WORTH_TIMING * plain;
             let best = rows.iter().enumerate().take(self.scenario.arms);
@@ -117,13 +124,20 @@ impl Tuner<'_> {
         arms
     }
 
-    /// Plain decoding and what is recommended over it, by drafter.
+    /// Plain decoding and, for each drafter, what is recommended over it with the candidates beside it: a recommendation
+    /// that the next shorter or longer length beats on fresh prompts should be seen to be beaten.
     pub(super) fn chosen(&self, derived: &Derived) -> Vec<Arm> {
         let mut arms = vec![Arm::plain()];
         for regime in &derived.choices {
-            if let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) {
-                arms.push(Arm { drafter: regime.choice.drafter.clone(), draft_length: length.into() });
-            }
+            let Some(length) = regime.choice.decision.recommended.filter(|length| *length > 0) else { continue };
+            let lengths: Vec<u64> = self.scenario.draft_lengths.values().iter().map(|length| *length as u64).collect();
+            let place = lengths.iter().position(|other| *other == u64::from(length));
+            let beside = place.map_or(vec![u64::from(length)], |place| {
+                lengths[place.saturating_sub(1)..lengths.len().min(place + 2)].to_vec()
+            });
+            let drafter = &regime.choice.drafter;
+            let drafted = beside.into_iter().filter(|length| *length > 0);
+            arms.extend(drafted.map(|draft_length| Arm { drafter: drafter.clone(), draft_length }));
         }
         arms
     }

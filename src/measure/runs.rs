@@ -1,7 +1,7 @@
 //! One run of one arm on a model, and where two texts part.
 
+use super::executor::Rules;
 use crate::analysis::Arm;
-use crate::decode::sampling::Sampling;
 use crate::decode::{Request, Run, plain, speculative};
 use crate::draft::Drafter;
 use crate::model::transformer::{Logits, Transformer};
@@ -12,20 +12,21 @@ use std::collections::BTreeMap;
 /// Drafters by the name that results use.
 pub type Drafters = BTreeMap<String, Box<dyn Drafter>>;
 
-/// One run of one arm: greedy, exactly `max_tokens` tokens, the end of the text ignored.
+/// One run of one arm.
 pub fn run_arm(
     model: &Transformer,
     drafters: &mut Drafters,
     arm: &Arm,
-    prompt: &[u32],
-    max_tokens: usize,
+    rules: &Rules,
+    request: &Request,
 ) -> Result<Run> {
-    let request = Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
     if arm.draft_length == 0 {
-        return plain::decode(model, &request, &mut |_| ());
+        return plain::decode(model, request, &mut |_| ());
     }
     let drafter = drafters.get_mut(&arm.drafter).with_context(|| format!("there is no drafter '{}'", arm.drafter))?;
-    speculative::decode(model, drafter.as_mut(), arm.draft_length as usize, &request, &mut |_| ())
+    drafter.stop_by(rules.stop.get(arm).cloned());
+    let length = arm.draft_length as usize;
+    speculative::decode_padded(model, drafter.as_mut(), length, &rules.padding, request, &mut |_| ())
 }
 
 /// Where two texts part, if they do.

@@ -1,10 +1,10 @@
 //! The executor that runs nothing: times follow from a declared cost model with declared noise, acceptance from declared
 //! chances. The same seed gives the same rows everywhere, and a job that was cut short goes on with the very next one.
 
-use super::executor::{Executor, TimedRun, TracedDraft, Work};
+use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedTokens, Work};
 use crate::analysis::Arm;
-use crate::results::{CostRow, Mode, PromptRow, Role, RunRow};
-use crate::roofline::{Ceilings, Draft, Forward, Trace, replay};
+use crate::results::{CostRow, Mode, PromptRow, Role, RunRow, StopRuleRow};
+use crate::roofline::{Ceilings, Draft, Forward, Padding, Trace, replay};
 use crate::scenario::{Precision, Scenario, Simulated, SimulatedDrafter, SimulatedTarget};
 use crate::stats::simulation::Disturbances;
 use anyhow::{Context, Result, bail};
@@ -30,6 +30,8 @@ enum Stream {
     Acceptance,
     /// By prompt and draft length.
     Interaction,
+    /// By prompt.
+    Ends,
 }
 
 /// A made-up target with one drafter at one operating point.
@@ -45,6 +47,7 @@ pub struct SimulatedExecutor {
     seed: u64,
     costs: Sequence,
     runs: Sequence,
+    padding: Padding,
 }
 
 /// Disturbances in the order taken.
@@ -81,6 +84,7 @@ impl SimulatedExecutor {
         Ok(SimulatedExecutor {
             costs: sequence(Stream::Costs, samples),
             runs: sequence(Stream::Runs, runs),
+            padding: Padding::default(),
             precision: Precision { dtype: scenario.target.dtype, quantize: scenario.target.quantize },
             context: context(scenario) as u64,
             batch: scenario.batch,
@@ -135,12 +139,16 @@ impl SimulatedExecutor {
     /// The drafts at the positions of a prompt's text.
     fn drafts(&self, prompt: usize, positions: usize, draft_length: usize) -> Vec<Draft> {
         let mut rng = rng(self.seed, Stream::Acceptance, prompt as u64);
+        let mut ends = self::rng(self.seed, Stream::Ends, prompt as u64);
         let mut draft = || {
             // As many numbers are drawn for each position, so that a longer draft changes none of the others.
             let accepted: Vec<bool> =
                 (0..self.longest).map(|place| rng.random_bool(self.drafter.alpha(place))).collect();
-            let matched = accepted.iter().take(draft_length).take_while(|accepted| **accepted).count();
-            Draft { drafted: draft_length, matched }
+            let over: Vec<bool> = (0..self.longest).map(|_| ends.random_bool(self.drafter.ends)).collect();
+            let found = over.iter().position(|over| *over).map_or(self.longest, |last| last + 1);
+            let drafted = found.min(draft_length);
+            let matched = accepted.iter().take(drafted).take_while(|accepted| **accepted).count();
+            Draft { drafted, matched }
         };
         (0..positions).map(|_| draft()).collect()
     }
@@ -223,21 +231,34 @@ impl Executor for SimulatedExecutor {
 
     fn trace(&mut self, prompt: usize, _drafter: &str, positions: usize, longest: usize) -> Result<Vec<TracedDraft>> {
         let drafts = self.drafts(prompt, positions, longest);
-        let traced = |(position, draft): (usize, &Draft)| TracedDraft {
-            token: position as u32,
-            drafted: draft.drafted,
-            matched: draft.matched,
-        };
-        Ok(drafts.iter().enumerate().map(traced).collect())
+        let drafts = drafts.iter().enumerate();
+        Ok(drafts.map(|(at, draft)| TracedDraft::greedy(at as u32, draft.drafted, draft.matched)).collect())
     }
 
-    fn run(&mut self, prompt: usize, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun> {
+    /// Confidences are not made up.
+    fn stop_rules(&self) -> Vec<StopRuleRow> {
+        Vec::new()
+    }
+
+    fn trace_tokens(&mut self, _: usize, drafter: &str, _: usize, _: usize) -> Result<Vec<TracedTokens>> {
+        bail!("{drafter}: a simulated drafter has no confidences")
+    }
+
+    fn use_rules(&mut self, rules: Rules) {
+        self.padding = rules.padding;
+    }
+
+    fn run(&mut self, prompt: usize, _block: u64, arm: &Arm, max_tokens: usize, taken: &[RunRow]) -> Result<TimedRun> {
         let length = arm.draft_length as usize;
         let trace = Trace::new(self.drafts(prompt, max_tokens, self.longest), self.longest)?;
         let replayed = replay(&trace, length)?;
         let seconds = match length {
-            0 => replayed.rounds as f64 * self.forward_s(1, Mode::Pipelined),
-            _ => replayed.rounds as f64 * (self.proposal_s(length) + self.forward_s(length + 1, Mode::Sync)),
+            0 => replayed.rounds * self.forward_s(1, Mode::Pipelined),
+            _ => {
+                let verify_s = |drafted: usize| self.forward_s(self.padding.width(drafted + 1), Mode::Sync);
+                let rounds = replayed.rounds_by_drafted.iter().enumerate();
+                rounds.map(|(drafted, count)| count * (self.proposal_s(length) + verify_s(drafted))).sum()
+            }
         };
         let noise = self.machine.noise;
         let of_prompt = (noise.prompt_sd * normal(self.seed, Stream::Lengths, prompt as u64)).exp();
@@ -320,10 +341,10 @@ acceptance = [0.8, 0.5]
         let drafts = traced.iter().map(|draft| Draft { drafted: draft.drafted, matched: draft.matched }).collect();
         let expected = replay(&Trace::new(drafts, 4).unwrap(), 3).unwrap();
         let arm = Arm { drafter: "d".into(), draft_length: 3 };
-        let run = executor.run(2, &arm, 40, &[]).unwrap();
-        assert_eq!((run.rounds as u64, run.accepted as u64), (expected.rounds, expected.accepted));
+        let run = executor.run(2, 2, &arm, 40, &[]).unwrap();
+        assert_eq!((run.rounds as f64, run.accepted as f64), (expected.rounds, expected.accepted));
         let round_s = executor.proposal_s(3) + executor.forward_s(4, Mode::Sync);
-        assert!((run.seconds - expected.rounds as f64 * round_s).abs() < 1e-12);
+        assert!((run.seconds - expected.rounds * round_s).abs() < 1e-12);
     }
 
     #[test]

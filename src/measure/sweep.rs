@@ -3,11 +3,12 @@
 use super::Progress;
 use super::simulated_executor::SimulatedExecutor;
 use super::tune::Tuner;
+use crate::error::cannot_write;
 use crate::results::{
     CellRow, CellState, CostRow, Design, Identity, Pending, ResultsDir, RunRow, Table, pending, read_raw,
 };
 use crate::scenario::Cell;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,6 +30,12 @@ pub fn run_cells(
         let Pending::Attempt(attempt) = pending(&cell.name, table.rows(), retry) else { continue };
         let started = std::time::Instant::now();
         let measured = measure(cell, &results.path().join(&cell.name));
+        if let Err(error) = &measured
+            && cannot_write(error)
+        {
+            // No fault of the cell's, and the next ones would meet it too: the same command goes on from here.
+            return measured.map(|_| Vec::new()).with_context(|| format!("cell {}", cell.name));
+        }
         let scenario = &cell.loaded.scenario;
         let row = CellRow {
             cell: cell.name.clone(),

@@ -5,12 +5,12 @@ use super::order::block;
 use super::plan::{FEWEST_PROMPTS, Plan};
 use super::tune::Tuner;
 use crate::analysis::{Arm, Rules, race};
-use crate::results::{Control, RunRow, Table};
+use crate::results::{RunRow, Table};
 use anyhow::Result;
 use std::time::Duration;
 
 impl Tuner<'_> {
-    /// Times one block on each prompt until the deadline, which is checked between blocks. A block that was begun in
+    /// Times the blocks of each prompt until the deadline, which is checked between prompts. A block that was begun in
     /// an earlier launch is finished.
     pub(super) fn time_blocks(
         &mut self,
@@ -21,7 +21,7 @@ impl Tuner<'_> {
         progress: &mut dyn Progress,
     ) -> Result<()> {
         let mut table: Table<RunRow> = self.results.table()?;
-        progress.stage(stage, (prompts.len() * (arms.len() + 1)) as u64);
+        progress.stage(stage, (prompts.len() * (arms.len() + 1) * self.scenario.texts_per_prompt) as u64);
         for (done, &place) in prompts.iter().enumerate() {
             if self.stopped() || self.late(done, prompts.len(), deadline, progress) {
                 break;
@@ -36,7 +36,8 @@ impl Tuner<'_> {
     pub(super) fn race(&mut self, plan: &Plan, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<RunRow> = self.results.table()?;
         let entrants = (self.scenario.draft_lengths.values().len() - 1) * self.executor.drafters().len();
-        progress.stage("racing the draft lengths", (plan.tune * (entrants + 2)) as u64);
+        let runs = plan.tune * (entrants + 2) * self.scenario.texts_per_prompt;
+        progress.stage("racing the draft lengths", runs as u64);
         let mut arms = Vec::new();
         for place in 0..plan.tune {
             if place == 0 || plan.looks.contains(&place) {
@@ -75,7 +76,7 @@ impl Tuner<'_> {
         late
     }
 
-    /// Times what is missing of one block, unless it is to stop.
+    /// Times what is missing of a prompt's blocks, unless it is to stop.
     fn time_block(
         &mut self,
         table: &mut Table<RunRow>,
@@ -83,39 +84,48 @@ impl Tuner<'_> {
         arms: &[Arm],
         progress: &mut dyn Progress,
     ) -> Result<()> {
-        for (order, (arm, control)) in block(arms, self.scenario.seed, place as u64).into_iter().enumerate() {
-            if self.stopped() {
-                break;
+        for number in self.blocks_of(place) {
+            for (order, (arm, control)) in block(arms, self.scenario.seed, number).into_iter().enumerate() {
+                if self.stopped() {
+                    return Ok(());
+                }
+                if !table.contains(&(number, order as u64)) {
+                    let blank = RunRow { block: number, order: order as u64, control, ..self.blank_row(place, &arm) };
+                    let row = self.run_row(place, &arm, blank, table.rows());
+                    table.append(row)?;
+                }
+                progress.step();
             }
-            if !table.contains(&(place as u64, order as u64)) {
-                let row = self.run_row(place, order, &arm, control, table.rows())?;
-                table.append(row)?;
-            }
-            progress.step();
         }
         Ok(())
     }
 
-    fn run_row(&mut self, place: usize, order: usize, arm: &Arm, control: Control, taken: &[RunRow]) -> Result<RunRow> {
+    /// The numbers of the blocks of a prompt. Its first one has the prompt's place.
+    fn blocks_of(&self, place: usize) -> impl Iterator<Item = u64> + use<> {
+        let prompts = self.prompts.len();
+        (0..self.scenario.texts_per_prompt).map(move |text| (text * prompts + place) as u64)
+    }
+
+    fn blank_row(&self, place: usize, arm: &Arm) -> RunRow {
         let prompt = &self.prompts[place];
-        let blank = RunRow {
+        RunRow {
             prompt: prompt.prompt.clone(),
             category: prompt.category.clone(),
             split: prompt.split.clone(),
             drafter: arm.drafter.clone(),
             draft_length: arm.draft_length,
             launch: self.results.launch(),
-            block: place as u64,
-            order: order as u64,
-            control,
-            started_s: self.executor.started_s(taken),
             ..RunRow::default()
-        };
-        let run = match self.executor.run(place, arm, self.scenario.max_tokens, taken) {
+        }
+    }
+
+    fn run_row(&mut self, place: usize, arm: &Arm, blank: RunRow, taken: &[RunRow]) -> RunRow {
+        let blank = RunRow { started_s: self.executor.started_s(taken), ..blank };
+        let run = match self.executor.run(place, blank.block, arm, self.scenario.max_tokens, taken) {
             Ok(run) => run,
-            Err(error) => return Ok(RunRow { error: format!("{error:#}"), ..blank }),
+            Err(error) => return RunRow { error: format!("{error:#}"), ..blank },
         };
-        Ok(RunRow {
+        RunRow {
             tokens: run.tokens as u64,
             seconds: Some(run.seconds),
             rounds: run.rounds as u64,
@@ -125,6 +135,6 @@ impl Tuner<'_> {
             first_divergence: run.first_divergence.map(|(position, _)| position as u64),
             logit_margin: run.first_divergence.map(|(_, margin)| margin),
             ..blank
-        })
+        }
     }
 }

@@ -2,9 +2,11 @@
 //! confirmed on fresh prompts. Everything measured goes to the results folder at once, so a killed run resumes.
 
 use super::Progress;
-use super::executor::{Executor, Work};
-use crate::analysis::{Arm, Derived, derive};
-use crate::results::{CostRow, Design, Mode, PromptRow, Raw, ResultsDir, Role, Table, TraceRow};
+use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
+use crate::analysis::{Arm, Derived, derive, source_name};
+use crate::results::{
+    CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
+};
 use crate::roofline::Forward;
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
@@ -46,6 +48,8 @@ impl Tuner<'_> {
         self.measure_cost(progress)?;
         let plan = self.plan(progress)?;
         self.trace(plan.tune, progress)?;
+        let Derived { rules, padding, .. } = derive(self.results.path(), false)?;
+        self.executor.use_rules(Rules { stop: rules, padding });
         match self.design {
             // An earlier launch was done with timing the tuning prompts.
             _ if plan.confirming => {}
@@ -188,10 +192,19 @@ impl Tuner<'_> {
     /// Asks every drafter at every position of what plain decoding commits to the tuning prompts.
     fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<TraceRow> = self.results.table()?;
+        let mut chances: Option<Table<DraftTraceRow>> = match self.scenario.temperature {
+            0.0 => None,
+            _ => Some(self.results.table()?),
+        };
         let (positions, longest) = (self.scenario.max_tokens, self.longest());
         let drafters = self.executor.drafters();
+        let rules = self.executor.stop_rules();
+        if !rules.is_empty() {
+            self.results.table::<StopRuleRow>()?.complete(rules.clone())?;
+        }
         progress.stage("tracing what the drafters propose", (prompts * drafters.len()) as u64);
-        for (place, prompt) in self.prompts[..prompts].iter().enumerate() {
+        for place in 0..prompts {
+            let prompt = self.prompts[place].clone();
             for name in &drafters {
                 let last = (prompt.prompt.clone(), name.clone(), positions as u64 - 1);
                 if table.contains(&last) {
@@ -199,7 +212,17 @@ impl Tuner<'_> {
                     continue;
                 }
                 check_not_stopped(&self.stop)?;
-                let traced = self.executor.trace(place, name, positions, longest)?;
+                let with_tokens = rules.iter().any(|row| row.drafter == *name);
+                let tokens = if with_tokens { Some(self.trace_tokens(place, &prompt, name)?) } else { None };
+                // Of a sampled text the drafts that a rule sees are greedy ones, and acceptance follows from chances.
+                let traced = match tokens {
+                    Some(lengths) if chances.is_none() => lengths,
+                    _ => self.executor.trace(place, name, positions, longest)?,
+                };
+                // First, as the other file's last row says that both are there.
+                if let Some(chances) = &mut chances {
+                    chances.complete(draft_rows(&prompt.prompt, name, &traced))?;
+                }
                 let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
                     prompt: prompt.prompt.clone(),
                     category: prompt.category.clone(),
@@ -216,6 +239,48 @@ impl Tuner<'_> {
         }
         Ok(())
     }
+}
+
+impl Tuner<'_> {
+    /// Writes down every token that a drafter could draft; how many of them match.
+    fn trace_tokens(&mut self, place: usize, prompt: &PromptRow, name: &str) -> Result<Vec<TracedDraft>> {
+        let traced = self.executor.trace_tokens(place, name, self.scenario.max_tokens, self.longest())?;
+        let mut rows = Vec::new();
+        for (position, traced) in traced.iter().enumerate() {
+            rows.extend(traced.drafts.iter().enumerate().map(|(place, draft)| DraftTokenRow {
+                prompt: prompt.prompt.clone(),
+                drafter: name.to_string(),
+                position: position as u64,
+                draft_position: place as u64 + 1,
+                source: source_name(traced.source).to_string(),
+                token: draft.token,
+                confidence: draft.seen.confidence,
+                entropy: draft.seen.entropy,
+                matches: draft.matches,
+            }));
+        }
+        self.results.table::<DraftTokenRow>()?.complete(rows)?;
+        let lengths = |traced: &TracedTokens| {
+            let matched = traced.drafts.iter().take_while(|draft| draft.matches).count();
+            TracedDraft::greedy(traced.token, traced.drafts.len(), matched)
+        };
+        Ok(traced.iter().map(lengths).collect())
+    }
+}
+
+/// The chances of every place of every draft.
+fn draft_rows(prompt: &str, drafter: &str, traced: &[TracedDraft]) -> Vec<DraftTraceRow> {
+    let rows_of = |(position, draft): (usize, &TracedDraft)| {
+        let row = |(place, chance): (usize, &f32)| DraftTraceRow {
+            prompt: prompt.to_owned(),
+            drafter: drafter.to_owned(),
+            position: position as u64,
+            draft_position: place as u64 + 1,
+            acceptance_probability: *chance,
+        };
+        draft.chances.iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    traced.iter().enumerate().flat_map(rows_of).collect()
 }
 
 /// Before the first block there is nothing to conclude from.

@@ -21,17 +21,28 @@ pub fn scale(scale: &Scale) -> String {
     )
 }
 
+/// The columns of the table of hypotheses: experiment, statement, verdict, what decides, its value with interval, the bound.
+pub const HYPOTHESIS_HEADER: [&str; 7] = ["", "hypothesis", "", "what decides", "value", "95 % interval", "holds"];
+
 /// One row a hypothesis.
 pub fn hypothesis_table(baseline: &Baseline) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["", "hypothesis", "", "what decides", "value", "95 % interval", "holds"]);
-    for row in &baseline.hypotheses {
+    table.set_header(HYPOTHESIS_HEADER);
+    for row in hypothesis_rows(baseline) {
+        table.add_row(row);
+    }
+    table.to_string()
+}
+
+/// The rows of that table.
+pub fn hypothesis_rows(baseline: &Baseline) -> Vec<[String; 7]> {
+    let row = |row: &HypothesisRow| {
         let interval = match (row.low, row.high) {
             (Some(low), Some(high)) => format!("{} to {}", short(low), short(high)),
             _ => String::new(),
         };
-        table.add_row([
+        [
             row.experiment.to_string(),
             row.hypothesis.clone(),
             row.verdict.clone(),
@@ -39,9 +50,9 @@ pub fn hypothesis_table(baseline: &Baseline) -> String {
             row.value.map(short).unwrap_or_default(),
             interval,
             holds(row),
-        ]);
-    }
-    table.to_string()
+        ]
+    };
+    baseline.hypotheses.iter().map(row).collect()
 }
 
 /// The notes, the ceilings, and how many samples count for nothing.

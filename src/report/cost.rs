@@ -2,7 +2,7 @@
 
 use super::sentence::percent;
 use crate::analysis::cost::CurveAnalysis;
-use crate::results::{CostChangeRow, CostCurveRow, CostWidthRow, Mode, Role};
+use crate::results::{CostChangeRow, CostCurveRow, CostStretchRow, CostWidthRow, Mode, Role};
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 
@@ -24,20 +24,35 @@ pub fn cost_title(curve: &CurveAnalysis) -> String {
     format!("{of}: {widths} {what}, {samples} samples{left_out}")
 }
 
+/// The columns of a curve's table; the first is γ for a drafter.
+pub const COST_HEADER: [&str; 7] = ["b", "ms", "ms a further token", "interval", "bytes", "FLOPs", "regime"];
+
 /// One line a stretch: neighbouring widths of one regime without a cliff or fall between them. Shares are those of the
 /// time that the bytes need at the measured bandwidth, and the FLOPs at the measured matrix rate.
 pub fn cost_table(curve: &CurveAnalysis) -> String {
-    let what = if curve.row.role == Role::Target { "b" } else { "γ" };
+    let mut header = COST_HEADER;
+    header[0] = if curve.row.role == Role::Target { "b" } else { "γ" };
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header([what, "ms", "ms a further token", "interval", "bytes", "FLOPs", "regime"]);
+    table.load_style(NOTHING).set_header(header);
+    for row in cost_rows(curve) {
+        table.add_row(row);
+    }
+    table.column_iter_mut().take(6).for_each(|column| {
+        column.set_cell_alignment(CellAlignment::Right);
+    });
+    table.trim_fmt()
+}
+
+/// The rows of that table.
+pub fn cost_rows(curve: &CurveAnalysis) -> Vec<[String; 7]> {
     let number = |value: Option<f64>| value.map_or(String::new(), digits);
     let share = |value: Option<f64>| value.map_or(String::new(), |share| format!("{:.0} %", 100.0 * share));
-    for row in &curve.stretches {
+    let row = |row: &CostStretchRow| {
         let interval = match (row.slope_low_ms, row.slope_high_ms) {
             (Some(low), Some(high)) => format!("{} to {}", digits(low), digits(high)),
             _ => String::new(),
         };
-        table.add_row([
+        [
             span(row.from_width, row.to_width),
             if row.from_width == row.to_width {
                 digits(row.from_ms)
@@ -49,12 +64,9 @@ pub fn cost_table(curve: &CurveAnalysis) -> String {
             share(row.memory_share),
             share(row.compute_share),
             if row.regime.is_empty() { "cannot say".to_string() } else { row.regime.clone() },
-        ]);
-    }
-    table.column_iter_mut().take(6).for_each(|column| {
-        column.set_cell_alignment(CellAlignment::Right);
-    });
-    table.trim_fmt()
+        ]
+    };
+    curve.stretches.iter().map(row).collect()
 }
 
 /// Cliffs, falls, padding, shape, ridge, and what cannot be said, a line each.

@@ -1,5 +1,7 @@
 //! Cost curves drawn: one description for the terminal and for SVG.
 
+use super::figure::renumbered;
+use super::figure::style::{ACCENT, COLOURS, GREY};
 use crate::analysis::cost::CurveAnalysis;
 use crate::results::{CostCurveRow, CostWidthRow, Mode, Role};
 use kuva::backend::svg::SvgBackend;
@@ -13,40 +15,18 @@ use kuva::render::render::{Scene, render_multiple};
 
 /// Columns and rows of a curve in the terminal.
 const TERMINAL: (usize, usize) = (100, 24);
-/// Colours of curves, told apart also by those who do not see all colours (Okabe and Ito, "Color universal design", 2008).
-const COLOURS: [&str; 6] = ["#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
-const CLIFF: &str = "#d55e00";
-const FALL: &str = "#7f7f7f";
-
 /// The figures of a results folder by file name: t(b), and the drafters' proposals if there are any.
 pub fn cost_figures(curves: &[CurveAnalysis]) -> Vec<(&'static str, String)> {
     let of_role = |role: Role| curves.iter().filter(|curve| curve.row.role == role).collect::<Vec<_>>();
     let named = [("cost.svg", of_role(Role::Target)), ("cost_drafters.svg", of_role(Role::Drafter))];
     let drawn = named.into_iter().filter(|(_, curves)| !curves.is_empty());
-    drawn.map(|(name, curves)| (name, renumbered(&SvgBackend.render_scene(&scene(&curves, true))))).collect()
+    drawn.map(|(name, curves)| (name, renumbered(&SvgBackend.render_scene(&scene(&curves, true)), "kuva"))).collect()
 }
 
 /// One curve in characters.
 pub fn cost_in_terminal(curve: &CurveAnalysis) -> String {
     let (columns, rows) = TERMINAL;
     without_colours(&TerminalBackend::new(columns, rows).render_scene(&scene(&[curve], false)))
-}
-
-/// The same figure with its clip paths numbered from 0: they are numbered through the whole process.
-fn renumbered(svg: &str) -> String {
-    const NAME: &str = "kuva-clip-";
-    let mut parts = svg.split(NAME);
-    let mut text = parts.next().unwrap_or_default().to_string();
-    let mut seen: Vec<&str> = Vec::new();
-    for part in parts {
-        let (number, rest) = part.split_at(part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len()));
-        let place = seen.iter().position(|other| *other == number).unwrap_or_else(|| {
-            seen.push(number);
-            seen.len() - 1
-        });
-        text += &format!("{NAME}{place}{rest}");
-    }
-    text
 }
 
 /// Text without escape sequences and trailing blanks: black on black would not be seen, and files take no colours.
@@ -66,7 +46,7 @@ fn scene(curves: &[&CurveAnalysis], figure: bool) -> Scene {
         let colour = COLOURS[place % COLOURS.len()];
         let line = line(curve, colour);
         plots.push(Plot::Line(if figure { line.with_legend(legend(&curve.row)) } else { line }));
-        for (kind, colour) in [("cliff", CLIFF), ("fall", FALL)] {
+        for (kind, colour) in [("cliff", ACCENT), ("fall", GREY)] {
             // One entry in the legend for all curves.
             plots.extend(marks(curve, kind, colour, figure && place == 0).map(Plot::Scatter));
         }
@@ -171,7 +151,7 @@ mod tests {
         let [(name, svg)] = figures.as_slice() else { panic!("{} figures", figures.len()) };
         assert_eq!(*name, "cost.svg");
         for part in
-            ["<svg", "context 256, batch 1", "cliff", "measured ridge", "t(b), ms", COLOURS[0], CLIFF, "opacity"]
+            ["<svg", "context 256, batch 1", "cliff", "measured ridge", "t(b), ms", COLOURS[0], ACCENT, "opacity"]
         {
             assert!(svg.contains(part), "{part} is missing in {svg}");
         }
@@ -183,12 +163,6 @@ mod tests {
         let drafter = CurveAnalysis { row: CostCurveRow { role: Role::Drafter, ..curve().row }, ..curve() };
         let names: Vec<&str> = cost_figures(&[curve(), drafter]).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["cost.svg", "cost_drafters.svg"]);
-    }
-
-    #[test]
-    fn clip_paths_are_numbered_within_a_figure() {
-        let svg = "<a id=\"kuva-clip-12\"/><b id=\"kuva-clip-7\"/><c clip=\"kuva-clip-12\"/>";
-        assert_eq!(renumbered(svg), "<a id=\"kuva-clip-0\"/><b id=\"kuva-clip-1\"/><c clip=\"kuva-clip-0\"/>");
     }
 
     #[test]

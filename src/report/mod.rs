@@ -1,29 +1,54 @@
-//! What people read: terminal tables and sentences. Text only; the caller prints it.
+//! What people read: tables and sentences for the terminal, and reports with figures for pages and papers. The caller prints
+//! and writes them.
 //!
-//! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here.
+//! How to add a report: one file with a function from a decision or from rows to text, one `pub use` here. A figure, a section
+//! or a format of `ridgepoint report`: see `figure/`, `page/` and `document/`.
 
 mod baseline;
 mod cost;
 #[cfg(feature = "plot")]
 mod cost_plot;
+mod document;
+mod explain;
+#[cfg(feature = "plot")]
+mod figure;
+mod material;
 mod opinions;
+mod page;
+mod paper;
+mod policies;
+mod predict;
 mod reference;
+mod regime_page;
 mod regimes;
+mod rounding;
 mod sentence;
 pub mod stream;
 mod sweep;
 mod table;
+mod width;
 
 pub use baseline::{baseline_notes, hypothesis_table, scale};
 pub use cost::{cost_details, cost_sentence, cost_table, cost_title};
 #[cfg(feature = "plot")]
 pub use cost_plot::{cost_figures, cost_in_terminal};
+pub use document::{booktabs, html, markdown};
+pub use explain::explain;
+pub use material::Material;
 pub use opinions::{opinions, race};
+pub use page::{Page, page};
+pub use paper::{macros, tables};
+pub use policies::{category_line, policy_line};
+pub use predict::{
+    length_table, prediction_errors, prediction_head, prediction_page, prediction_table, regret_sentence,
+};
 pub use reference::reference_text;
+pub use regime_page::regime_page;
 pub use regimes::{contrast_sentence, regime_table};
 pub use sentence::sentence;
 pub use sweep::{sweep_plan, sweep_summary};
 pub use table::decision_table;
+pub use width::Width;
 
 #[cfg(test)]
 mod tests {
@@ -70,6 +95,7 @@ mod tests {
         Choice {
             drafter: "lookup".to_string(),
             looks: Vec::new(),
+            equivalents: Vec::new(),
             sensitivity: Sensitivity::default(),
             validity: None,
             arms: vec![arm(0, 1.0, 1152), arm(2, 1.5, 720), arm(4, 1.49, 640)],

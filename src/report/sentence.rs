@@ -115,7 +115,8 @@ mod tests {
 
     #[test]
     fn a_confirmed_length_is_the_headline() {
-        let confirmation = Confirmation { prompts: 16, draft_length: 2, speedup: estimate(1.42, 1.31, 1.53) };
+        let confirmation =
+            Confirmation { prompts: 16, draft_length: 2, speedup: estimate(1.42, 1.31, 1.53), neighbours: vec![] };
         let choice = Choice { confirmation: Some(confirmation), ..choice(Some(2)) };
         assert_eq!(
             sentence(&choice, Some(WHY)),
@@ -127,7 +128,8 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_length_says_so() {
-        let another = Confirmation { prompts: 16, draft_length: 4, speedup: estimate(9.0, 9.0, 9.0) };
+        let another =
+            Confirmation { prompts: 16, draft_length: 4, speedup: estimate(9.0, 9.0, 9.0), neighbours: vec![] };
         let choice = Choice { confirmation: Some(another), ..choice(Some(2)) };
         let text = sentence(&choice, None);
         assert!(text.contains("1.500 times") && text.contains("24 prompts it was chosen on, not confirmed"), "{text}");

@@ -6,28 +6,34 @@ use crate::stats::decision::VersusPlain;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, Table};
 
-const HEADER: [&str; 9] =
+/// The columns of a decision's table.
+pub const DECISION_HEADER: [&str; 9] =
     ["", "γ", "predicted tok/s", "measured tok/s", "speed-up", "interval", "loss at most", "τ", "accepted / drafted"];
 
 /// Lines: the header, then one a draft length that was timed or predicted. `*` marks the recommendation, `+` lengths that
 /// cannot be told from the best. Intervals are per length, at the decision's confidence; bounds on the loss to the best
 /// hold for all lengths at once.
 pub fn decision_table(choice: &Choice, predictions: &[PredictionRow]) -> String {
-    let predictions: Vec<_> = predictions.iter().filter(|row| row.drafter == choice.drafter).collect();
-    let mut lengths: Vec<u64> = choice.arms.iter().map(|arm| arm.draft_length).collect();
-    lengths.extend(predictions.iter().map(|row| row.draft_length));
-    lengths.sort_unstable();
-    lengths.dedup();
     let mut table = Table::new();
-    table.load_style(NOTHING).set_header(HEADER);
-    for length in lengths {
-        let prediction = predictions.iter().find(|row| row.draft_length == length);
-        table.add_row(row(choice, length, choice.arm(length), prediction.copied()).map(Cell::new));
+    table.load_style(NOTHING).set_header(DECISION_HEADER);
+    for row in decision_rows(choice, predictions) {
+        table.add_row(row.map(Cell::new));
     }
     table.column_iter_mut().for_each(|column| {
         column.set_cell_alignment(CellAlignment::Right);
     });
     table.trim_fmt()
+}
+
+/// The rows of that table, by draft length.
+pub fn decision_rows(choice: &Choice, predictions: &[PredictionRow]) -> Vec<[String; 9]> {
+    let predictions: Vec<_> = predictions.iter().filter(|row| row.drafter == choice.drafter).collect();
+    let mut lengths: Vec<u64> = choice.arms.iter().map(|arm| arm.draft_length).collect();
+    lengths.extend(predictions.iter().map(|row| row.draft_length));
+    lengths.sort_unstable();
+    lengths.dedup();
+    let prediction = |length: u64| predictions.iter().find(|row| row.draft_length == length).copied();
+    lengths.into_iter().map(|length| row(choice, length, choice.arm(length), prediction(length))).collect()
 }
 
 fn row(choice: &Choice, length: u64, arm: Option<&ArmResult>, prediction: Option<&PredictionRow>) -> [String; 9] {
@@ -63,7 +69,7 @@ fn interval(arm: &VersusPlain) -> String {
 }
 
 /// A bound on a loss in per cent, rounded up so that the bound holds.
-fn loss(bound: Option<f64>) -> String {
+pub fn loss(bound: Option<f64>) -> String {
     let per_cent = |bound: f64| format!("{:.1} %", (bound * 1000.0 - 1e-9).ceil().abs() / 10.0);
     bound.map_or("unknown".to_string(), per_cent)
 }

@@ -71,11 +71,31 @@ pub struct ArmRow {
     pub prediction_error: Option<f64>,
 }
 
+/// `categories.csv`: the speed-up of one arm on the prompts of one category.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct CategoryRow {
+    /// `tune` or `confirm`.
+    pub split: String,
+    pub drafter: String,
+    pub draft_length: u64,
+    pub category: String,
+    /// Complete prompts of this category.
+    pub prompts: u64,
+    /// Over plain decoding, with a BCa interval over these prompts that holds for this row alone; empty below three.
+    pub speedup: f64,
+    pub speedup_low: Option<f64>,
+    pub speedup_high: Option<f64>,
+    pub rounds: u64,
+    pub drafted: u64,
+    pub accepted: u64,
+    pub tokens: u64,
+}
+
 /// `sensitivity.csv`: one further question put to the measurements behind a decision.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct SensitivityRow {
     pub drafter: String,
-    /// `signed-ranks`, `friedman`, `model-confidence-set`, `without-outliers`, `drift` or `autocorrelation`.
+    /// What was asked, such as `signed-ranks`; see results/README.md.
     pub check: String,
     /// The draft length that the row is about; empty where it is about all of them or about nothing.
     pub draft_length: Option<u64>,
@@ -200,6 +220,11 @@ impl Wire for ArmRow {
     const FILE: &'static str = "arms.csv";
 }
 impl Derived for ArmRow {}
+
+impl Wire for CategoryRow {
+    const FILE: &'static str = "categories.csv";
+}
+impl Derived for CategoryRow {}
 
 impl Wire for DecisionRow {
     const FILE: &'static str = "decision.csv";

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fmt;
 use std::path::Path;
 
 const FILE: &str = "environment.json";
@@ -40,6 +41,26 @@ pub struct Identity {
     /// When the draft lengths are compared, which decides what may be concluded.
     #[serde(default, skip_serializing_if = "Design::is_blocks")]
     pub design: Design,
+    /// Which part of a sweep it is; none of a whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<ShardOf>,
+}
+
+/// A part of a sweep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardOf {
+    /// From 1.
+    pub index: u64,
+    /// Parts of the sweep.
+    pub of: u64,
+    /// Cells of the whole sweep.
+    pub cells: u64,
+}
+
+impl fmt::Display for ShardOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
 }
 
 /// Which command measured a folder, which decides what can be derived from it.
@@ -101,6 +122,17 @@ impl Design {
 impl Identity {
     /// Refuses another identity, naming the first part that differs.
     pub(super) fn check(&self, folder: &str, other: &Identity) -> Result<()> {
+        if let Some((name, there, asked)) = self.difference(other) {
+            bail!(
+                "{folder}: holds other results ({name} is '{there}', this run's is '{asked}'); name another folder with --results or remove this one"
+            );
+        }
+        Ok(())
+    }
+
+    /// The first part that differs, with the values here and there.
+    pub(super) fn difference(&self, other: &Identity) -> Option<(&'static str, String, String)> {
+        let shard = |identity: &Identity| identity.shard.as_ref().map(ToString::to_string).unwrap_or_default();
         let parts = [
             ("scenario", &self.scenario, &other.scenario),
             ("scenario_sha256", &self.scenario_sha256, &other.scenario_sha256),
@@ -111,15 +143,10 @@ impl Identity {
             ("mlx", &self.mlx, &other.mlx),
             ("kind", &self.kind.name().to_string(), &other.kind.name().to_string()),
             ("design", &self.design.name(), &other.design.name()),
+            ("shard", &shard(self), &shard(other)),
         ];
-        for (name, there, asked) in parts {
-            if there != asked {
-                bail!(
-                    "{folder}: holds other results ({name} is '{there}', this run's is '{asked}'); name another folder with --results or remove this one"
-                );
-            }
-        }
-        Ok(())
+        let differing = parts.into_iter().find(|(_, here, there)| here != there);
+        differing.map(|(name, here, there)| (name, here.clone(), there.clone()))
     }
 }
 

@@ -10,6 +10,10 @@ mod cells;
 mod cost_derived;
 mod derived;
 mod environment;
+mod llama_bench;
+mod merge;
+mod policies;
+mod predicted;
 mod published;
 mod rows;
 mod store;
@@ -20,14 +24,20 @@ mod wire;
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
-pub use derived::{AcceptanceRow, ArmRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow};
-pub use environment::{Design, Identity, Kind, Stamp, mixed};
+pub use derived::{
+    AcceptanceRow, ArmRow, CategoryRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow,
+};
+pub use environment::{Design, Identity, Kind, ShardOf, Stamp, mixed};
+pub use llama_bench::read_llama_bench;
+pub use merge::merge_shards;
+pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
+pub use predicted::{PredictedLengthRow, PredictedWidthRow};
 pub use published::PublishedTable;
-pub use rows::{Control, CostRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
+pub use rows::{Control, CostRow, DraftTraceRow, LookRow, Mode, PromptRow, Role, RunRow, TraceRow};
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use training::TrainingRow;
-pub use wire::{Derived, Raw, Wire, columns, read_rows, write_atomically, write_rows};
+pub use wire::{Derived, Raw, Wire, columns, parse_rows, read_rows, write_atomically, write_rows};
 
 /// The version of all CSV schemas, written to `environment.json`.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -41,12 +51,19 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<PromptRow>(),
         entry::<CostRow>(),
         entry::<TraceRow>(),
+        entry::<DraftTraceRow>(),
+        entry::<StopRuleRow>(),
+        entry::<DraftTokenRow>(),
         entry::<LookRow>(),
         entry::<RunRow>(),
         entry::<CellRow>(),
         entry::<PredictionRow>(),
         entry::<AcceptanceRow>(),
+        entry::<CalibrationRow>(),
+        entry::<StopThresholdRow>(),
+        entry::<PolicyRow>(),
         entry::<ArmRow>(),
+        entry::<CategoryRow>(),
         entry::<DecisionRow>(),
         entry::<SensitivityRow>(),
         entry::<RegimeRow>(),
@@ -56,6 +73,8 @@ pub fn schema() -> Vec<(&'static str, Vec<String>)> {
         entry::<CostStretchRow>(),
         entry::<CostChangeRow>(),
         entry::<CostModelRow>(),
+        entry::<PredictedWidthRow>(),
+        entry::<PredictedLengthRow>(),
         entry::<SampleRow>(),
         entry::<PointRow>(),
         entry::<HypothesisRow>(),

@@ -101,8 +101,23 @@ pub struct TraceRow {
     pub draft_length_max: u64,
     /// Tokens proposed, at most γ_max; a lookup may propose fewer.
     pub drafted: u64,
-    /// How many proposed tokens, from the first on, equal the text, which is known beyond the token budget.
+    /// How many proposed tokens, from the first on, equal the text, which is known beyond the token budget. Of a sampled
+    /// text one draw from the chances in `draft_trace.csv`.
     pub matched: u64,
+}
+
+/// `draft_trace.csv`: one place of the draft at a position of a sampled text. Places from the first on that cannot be
+/// accepted are left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DraftTraceRow {
+    pub prompt: String,
+    pub drafter: String,
+    /// Output tokens committed before the draft, from 0.
+    pub position: u64,
+    /// Place in the draft, from 1.
+    pub draft_position: u64,
+    /// Chance, given the text, that the text's token at this place is an accepted draft if all before it in the draft are.
+    pub acceptance_probability: f32,
 }
 
 /// `runs.csv`: one timed run of one arm on one prompt.
@@ -150,7 +165,7 @@ pub struct RunRow {
 pub struct LookRow {
     /// Which look, from 1.
     pub look: u64,
-    /// Blocks of the tuning split after which it is taken.
+    /// Prompts of the tuning split after whose blocks it is taken.
     pub blocks: u64,
 }
 
@@ -197,6 +212,16 @@ impl Raw for TraceRow {
     type Key = (String, String, u64);
     fn key(&self) -> Self::Key {
         (self.prompt.clone(), self.drafter.clone(), self.position)
+    }
+}
+
+impl Wire for DraftTraceRow {
+    const FILE: &'static str = "draft_trace.csv";
+}
+impl Raw for DraftTraceRow {
+    type Key = (String, String, u64, u64);
+    fn key(&self) -> Self::Key {
+        (self.prompt.clone(), self.drafter.clone(), self.position, self.draft_position)
     }
 }
 

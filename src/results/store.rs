@@ -118,7 +118,7 @@ pub fn read_raw_as<R: Raw>(folder: &Path, file: &str) -> Result<Vec<R>> {
 }
 
 /// Holds the folder's lock file until dropped; the system releases it when a process dies.
-fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path) -> Result<File> {
     let file = File::options().create(true).truncate(false).write(true).open(path.join(LOCK));
     let file = file.with_context(|| format!("cannot write to the results folder {}", path.display()))?;
     match file.try_lock() {

@@ -70,7 +70,7 @@ pub fn read_rows<R: Wire>(path: &Path) -> Result<Vec<R>> {
 }
 
 /// The rows of a file's text; `path` serves the messages.
-pub(super) fn parse_rows<R: Wire>(path: &Path, text: &str) -> Result<Vec<R>> {
+pub fn parse_rows<R: Wire>(path: &Path, text: &str) -> Result<Vec<R>> {
     let shown = path.display();
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let found: Vec<String> = reader.headers()?.iter().map(str::to_string).collect();

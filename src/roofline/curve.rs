@@ -64,6 +64,17 @@ impl CostCurve {
         }
     }
 
+    /// The width to run a forward of this width at: the cheapest measured wider one if it takes less by more than a fall on a
+    /// smooth curve could be, else its own.
+    pub fn padded(&self, width: usize) -> usize {
+        let wider = self.points.iter().filter(|point| point.0 > width);
+        let cheapest = wider.min_by(|a, b| a.1.total_cmp(&b.1));
+        match (cheapest, self.at(width)) {
+            (Some(&(wider, wider_s)), Some(own_s)) if wider_s < own_s * (1.0 - FALL) => wider,
+            _ => width,
+        }
+    }
+
     /// Seconds that a further token costs around this measured width: the slope between its neighbours.
     pub fn slope(&self, width: usize) -> Option<f64> {
         let place = self.points.binary_search_by_key(&width, |point| point.0).ok()?;
@@ -148,6 +159,16 @@ mod tests {
         assert_eq!(fall.at(6), None);
         let overproportional = curve(&[(4, 10.0), (8, 21.0)]);
         assert_eq!(overproportional.at(6), None);
+    }
+
+    #[test]
+    fn padding_goes_to_the_cheapest_wider_width_if_it_is_clearly_cheaper() {
+        // As on a card that changes kernels at 8.
+        let curve =
+            curve(&[(1, 8.8), (2, 13.1), (4, 20.9), (5, 25.0), (6, 30.0), (7, 33.8), (8, 18.1), (9, 18.6), (16, 17.9)]);
+        // 17.9 is less than 18.1 by too little to matter, but once there is reason to pad it is the cheapest.
+        let padded: Vec<usize> = [1, 2, 3, 4, 6, 7, 8, 9, 16, 20].map(|width| curve.padded(width)).to_vec();
+        assert_eq!(padded, [1, 2, 3, 16, 16, 16, 8, 9, 16, 20]);
     }
 
     #[test]

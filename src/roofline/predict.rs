@@ -15,13 +15,25 @@ pub struct Costs {
     pub draft: CostCurve,
     /// t(b) of the target.
     pub target: CostCurve,
+    /// Whether a verification runs at a wider width where that is cheaper.
+    pub pad: bool,
 }
 
 impl Costs {
     /// Seconds of a round that asks for γ draft tokens and gets `drafted`: the proposal and a forward one wider than it;
     /// none where a time is unknown. A round for which a lookup finds nothing is a synchronous forward of width 1.
     pub fn round_s(&self, draft_length: usize, drafted: usize) -> Option<f64> {
-        Some(self.draft.at(draft_length)? + self.target.at(drafted + 1)?)
+        Some(self.draft.at(draft_length)? + self.verify_s(drafted + 1)?)
+    }
+
+    /// Seconds of a verification of this width, at the width that it is padded to.
+    pub fn verify_s(&self, width: usize) -> Option<f64> {
+        self.target.at(if self.pad { self.target.padded(width) } else { width })
+    }
+
+    /// Seconds that a model takes to compute so many distributions of a draft; none where unknown.
+    pub fn proposal_s(&self, computed: usize) -> Option<f64> {
+        if computed == 0 { Some(0.0) } else { self.draft.at(computed) }
     }
 
     /// Seconds of all rounds of a replay at draft length γ; plain decoding is pipelined.
@@ -29,8 +41,8 @@ impl Costs {
         if draft_length == 0 {
             return Some(replay.tokens as f64 * self.plain_s);
         }
-        let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0);
-        rounds.map(|(drafted, &count)| Some(count as f64 * self.round_s(draft_length, drafted)?)).sum()
+        let rounds = replay.rounds_by_drafted.iter().enumerate().filter(|(_, count)| **count > 0.0);
+        rounds.map(|(drafted, &count)| Some(count * self.round_s(draft_length, drafted)?)).sum()
     }
 }
 
@@ -90,7 +102,7 @@ mod tests {
     fn costs() -> Costs {
         let target = CostCurve::from_samples([(1, 10.0), (2, 11.0), (3, 12.0), (4, 16.0)]).unwrap();
         let draft = CostCurve::from_samples([(1, 1.0), (2, 2.0), (3, 3.0)]).unwrap();
-        Costs { plain_s: 9.0, draft, target }
+        Costs { plain_s: 9.0, draft, target, pad: false }
     }
 
     fn trace(matched: &[usize]) -> Trace {
@@ -109,7 +121,7 @@ mod tests {
         assert!((two.iid_s.unwrap() - (2.0 + 12.0) / tokens).abs() < 1e-12);
         // Two rounds of 14 s for three tokens.
         assert_eq!(two.replay_s, Some(28.0 / 3.0));
-        assert_eq!(two.replay.cut_off, 1);
+        assert_eq!(two.replay.cut_off, 1.0);
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The TOML of a drafter (`drafts/*.toml`): its `kind` and the fields of that kind.
 
 use super::precision::{Dtype, Quantization};
+use super::schema::{MAX_WIDTH, within};
 use super::toml_file::{self, field_error};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// What proposes tokens. A drafter's name, in results and messages, is its file's name without `.toml`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum DraftSpec {
     Model(ModelDraft),
@@ -16,10 +18,12 @@ pub enum DraftSpec {
     LayerSkip(LayerSkip),
     Distilled(DistilledDraft),
     PromptLookup(PromptLookup),
+    Suffix(Suffix),
+    Combined(CombinedDraft),
 }
 
 /// Another checkpoint with the target's vocabulary.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelDraft {
     /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
@@ -33,7 +37,7 @@ pub struct ModelDraft {
 }
 
 /// The target itself with its weights at fewer bits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QuantizedSelf {
     /// Bits a weight: 2, 3, 4, 5, 6 or 8.
@@ -44,7 +48,7 @@ pub struct QuantizedSelf {
 }
 
 /// The target's first layers with its own final norm and head.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LayerSkip {
     /// How many of the target's layers, counted from the first.
@@ -52,7 +56,7 @@ pub struct LayerSkip {
 }
 
 /// A shallow drafter that `ridgepoint distill` trained for one target, whose embedding it shares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DistilledDraft {
     /// The folder that was made, beside the draft file or in a folder above it.
@@ -66,7 +70,7 @@ pub struct DistilledDraft {
 }
 
 /// The continuation of the latest earlier occurrence, in prompt and output, of the last few tokens.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PromptLookup {
     /// The longest run of last tokens that is looked for; it is tried first.
@@ -74,6 +78,64 @@ pub struct PromptLookup {
     /// The shortest run that counts as found.
     #[serde(default = "default_min_ngram")]
     pub min_ngram: usize,
+}
+
+/// The most frequent continuation, in prompt, output and earlier outputs, of an ending of the text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Suffix {
+    /// The longest ending that is looked for.
+    #[serde(default = "default_max_match")]
+    pub max_match: usize,
+    /// The shortest ending that counts as found.
+    #[serde(default = "default_min_ngram")]
+    pub min_match: usize,
+    /// A draft ends before the estimated chance that all of it is accepted falls below this.
+    #[serde(default = "default_min_probability")]
+    pub min_probability: f64,
+    /// A draft is at most this many times as long as the ending that it continues.
+    #[serde(default = "default_length_factor")]
+    pub length_factor: f64,
+    /// No draft is longer.
+    #[serde(default = "default_max_draft")]
+    pub max_draft: usize,
+    /// Files with earlier outputs, beside the draft file or in a folder above it: `.jsonl` with a field `text`, or plain text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpus: Vec<String>,
+}
+
+/// A lookup where it is sure enough, else a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CombinedDraft {
+    /// The draft file of a prompt-lookup or suffix drafter, beside this one or in a folder above it.
+    pub lookup: String,
+    /// The draft file of a drafter that runs a model.
+    pub model: String,
+    /// The least confidence of a found draft's first token with which it is taken: n / (n + 1) for one that was seen once
+    /// behind n equal tokens.
+    #[serde(default = "default_min_confidence")]
+    pub min_confidence: f64,
+}
+
+fn default_max_match() -> usize {
+    24
+}
+
+fn default_min_probability() -> f64 {
+    0.1
+}
+
+fn default_length_factor() -> f64 {
+    2.0
+}
+
+fn default_max_draft() -> usize {
+    16
+}
+
+fn default_min_confidence() -> f64 {
+    0.75
 }
 
 fn default_group_size() -> i32 {
@@ -102,9 +164,10 @@ impl DraftSpec {
             "layer-skip" => DraftSpec::LayerSkip(fields(path, text)?),
             "distilled" => DraftSpec::Distilled(fields(path, text)?),
             "prompt-lookup" => DraftSpec::PromptLookup(fields(path, text)?),
+            "suffix" => DraftSpec::Suffix(fields(path, text)?),
+            "combined" => DraftSpec::Combined(fields(path, text)?),
             other => {
-                let expected =
-                    "write \"model\", \"quantized-self\", \"layer-skip\", \"distilled\" or \"prompt-lookup\"";
+                let expected = "write \"model\", \"quantized-self\", \"layer-skip\", \"distilled\", \"prompt-lookup\", \"suffix\" or \"combined\"";
                 return Err(field_error(path, "kind", format!("there is no kind '{other}'; {expected}")));
             }
         };
@@ -127,6 +190,8 @@ impl DraftSpec {
             DraftSpec::LayerSkip(_) => "layer-skip",
             DraftSpec::Distilled(_) => "distilled",
             DraftSpec::PromptLookup(_) => "prompt-lookup",
+            DraftSpec::Suffix(_) => "suffix",
+            DraftSpec::Combined(_) => "combined",
         }
     }
 
@@ -156,7 +221,19 @@ impl DraftSpec {
                 }
                 Ok(())
             }
+            DraftSpec::Suffix(this) => this.validate(),
+            DraftSpec::Combined(this) => within("min_confidence", this.min_confidence, 0.0, 1.0),
         }
+    }
+}
+
+impl Suffix {
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        within("max_match", self.max_match, 1, MAX_NGRAM)?;
+        within("min_match", self.min_match, 1, self.max_match)?;
+        within("min_probability", self.min_probability, 0.0, 1.0)?;
+        within("length_factor", self.length_factor, 0.01, 1000.0)?;
+        within("max_draft", self.max_draft, 1, MAX_WIDTH - 1)
     }
 }
 
@@ -166,11 +243,13 @@ struct Kind {
     kind: String,
 }
 
-/// The kind's own fields: everything in the file but `kind` and `description`.
+/// The kind's own fields: everything in the file but `kind`, `description` and the `[stop]` table.
 /// Read in a second pass rather than by an internally tagged enum, which would lose the field's name in errors.
 fn fields<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     let mut table: toml::Table = toml_file::parse(path, text)?;
     table.remove("kind");
+    // Read on its own: see `StopSpec`.
+    table.remove("stop");
     if let Some(description) = table.remove("description")
         && !description.is_str()
     {
@@ -222,6 +301,16 @@ mod tests {
             ("kind = \"quantized-self\"\nbits = 4\ngroup_size = 7", "drafts/x.toml: group_size: groups of 7"),
             ("kind = \"prompt-lookup\"\nmax_ngram = 0", "drafts/x.toml: max_ngram: must be 1 to 64"),
             ("kind = \"prompt-lookup\"\nmax_ngram = 2\nmin_ngram = 3", "drafts/x.toml: min_ngram: must be 1 to"),
+            ("kind = \"suffix\"\nmax_match = 0", "drafts/x.toml: max_match: must be 1 to 64, got 0"),
+            ("kind = \"suffix\"\nmin_match = 30", "drafts/x.toml: min_match: must be 1 to 24, got 30"),
+            ("kind = \"suffix\"\nmin_probability = nan", "drafts/x.toml: min_probability: must be 0 to 1, got NaN"),
+            ("kind = \"suffix\"\nlength_factor = 0", "drafts/x.toml: length_factor: must be 0.01 to 1000, got 0"),
+            ("kind = \"suffix\"\nmax_draft = 128", "drafts/x.toml: max_draft: must be 1 to 127, got 128"),
+            ("kind = \"combined\"\nmodel = \"m\"", "drafts/x.toml: missing field `lookup`"),
+            (
+                "kind = \"combined\"\nmodel = \"m\"\nlookup = \"l\"\nmin_confidence = 2",
+                "drafts/x.toml: min_confidence: must be 0 to 1, got 2",
+            ),
             ("kind = \"model\"\npath = \" \"", "drafts/x.toml: path: is empty"),
             ("kind = \"distilled\"\npath = \"\"", "drafts/x.toml: path: is empty; name a folder"),
             ("kind = \"distilled\"\npath = \"a\"\nforce = 1", "drafts/x.toml: force: invalid type"),

@@ -4,6 +4,7 @@ use super::draft_file::DraftSpec;
 use super::model_file::{ModelFile, ModelWeights};
 use super::prompts::{PromptSet, load_prompts};
 use super::schema::Scenario;
+use super::stop_spec::StopSpec;
 use super::toml_file::{self, field_error};
 use crate::usage;
 use anyhow::Result;
@@ -30,6 +31,8 @@ pub struct NamedDraft {
     pub name: String,
     pub path: PathBuf,
     pub spec: DraftSpec,
+    /// The rule that ends its drafts early, if it has one.
+    pub stop: Option<StopSpec>,
 }
 
 /// Where a checkpoint is.
@@ -44,8 +47,7 @@ pub enum ModelSource {
 /// Reads a scenario, its draft files and its prompts. Models are not looked for: see [`ModelSource::find`].
 pub fn load(path: &Path) -> Result<Loaded> {
     let text = toml_file::read_text(path, "scenario")?;
-    let scenario: Scenario = toml_file::parse(path, &text)?;
-    let scenario = scenario.validate().map_err(|(field, message)| field_error(path, field, message))?;
+    let scenario = parse(path, &text)?;
     if scenario.simulated.is_some() {
         let (path, sha256) = (path.to_path_buf(), sha256_hex(text.as_bytes()));
         return Ok(Loaded { path, scenario, sha256, drafts: Vec::new(), prompts: PromptSet::default() });
@@ -60,6 +62,12 @@ pub fn load(path: &Path) -> Result<Loaded> {
     Ok(Loaded { path: path.to_path_buf(), scenario, sha256: sha256_hex(text.as_bytes()), drafts, prompts })
 }
 
+/// A scenario from its text, validated; what it refers to is not looked for. `path` serves the messages.
+pub fn parse(path: &Path, text: &str) -> Result<Scenario> {
+    let scenario: Scenario = toml_file::parse(path, text)?;
+    scenario.validate().map_err(|(field, message)| field_error(path, field, message))
+}
+
 fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {
     let mut drafts: Vec<NamedDraft> = Vec::new();
     for (index, entry) in scenario.drafts.iter().enumerate() {
@@ -72,7 +80,7 @@ fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {
         if drafts.iter().any(|other| other.name == name) {
             return Err(field_error(path, &field, format!("a second drafter named '{name}'; rename one of the files")));
         }
-        drafts.push(NamedDraft { name, spec: DraftSpec::read(&file)?, path: file });
+        drafts.push(NamedDraft { name, spec: DraftSpec::read(&file)?, stop: StopSpec::read(&file)?, path: file });
     }
     Ok(drafts)
 }

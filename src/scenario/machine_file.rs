@@ -4,6 +4,7 @@ use super::precision::Dtype;
 use super::toml_file::{self, field_error};
 use crate::usage;
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,14 +27,25 @@ pub struct MachineFile {
     pub matrix_tflop_s: BTreeMap<String, f64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Fields {
+    /// The machine's full name.
     description: String,
+    /// Whose sheet it is.
     source: String,
+    /// Memory bandwidth, 10^9 bytes a second; left out where the sheet does not say.
+    #[schemars(extend("exclusiveMinimum" = 0))]
     bandwidth_gb_s: Option<f64>,
+    /// Rate of dense matrix products by the type of their factors, 10^12 floating-point operations a second.
     #[serde(default)]
+    #[schemars(extend("propertyNames" = { "enum": ["float32", "float16", "bfloat16"] },
+                      "additionalProperties" = { "type": "number", "exclusiveMinimum": 0 }))]
     matrix_tflop_s: BTreeMap<String, f64>,
+}
+
+pub(super) fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(Fields)
 }
 
 impl MachineFile {
@@ -47,13 +59,13 @@ impl MachineFile {
         found.map(|path| MachineFile::read(&path)).transpose()
     }
 
-    /// The file at a path, or that of a name; a usage error if there is neither.
-    pub fn named(folder: &Path, spec: &str) -> Result<MachineFile> {
+    /// The file at a path, or that of a name; a usage error that names `flag` if there is neither.
+    pub fn named(folder: &Path, flag: &str, spec: &str) -> Result<MachineFile> {
         if Path::new(spec).is_file() {
             return MachineFile::read(Path::new(spec));
         }
         MachineFile::find(folder, spec)?.ok_or_else(|| {
-            usage!("--spec '{spec}': there is no {FOLDER}/{spec}.toml; name one of that folder, or a file")
+            usage!("{flag} '{spec}': there is no {FOLDER}/{spec}.toml; name one of that folder, or a file")
         })
     }
 
@@ -106,11 +118,11 @@ mod tests {
     #[test]
     fn what_a_sheet_does_not_say_is_missing() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        let h100 = MachineFile::named(&folder, "h100").unwrap();
+        let h100 = MachineFile::named(&folder, "--spec", "h100").unwrap();
         assert_eq!(h100.bandwidth_bytes_per_s(), Some(3.35e12));
         assert_eq!(h100.matrix_flops_per_s("4-bit:64 bfloat16"), Some(989.5e12));
         assert_eq!(h100.matrix_flops_per_s("float32"), Some(67e12));
-        let apple = MachineFile::named(&folder, "m3-ultra").unwrap();
+        let apple = MachineFile::named(&folder, "--spec", "m3-ultra").unwrap();
         assert_eq!((apple.bandwidth_bytes_per_s(), apple.matrix_flops_per_s("float16")), (Some(819e9), None));
         assert_eq!(MachineFile::find(&folder, "linux-cpu-2core").unwrap(), None);
     }
@@ -130,7 +142,7 @@ mod tests {
             assert_eq!(crate::error::exit_code(&error), 2);
             assert!(error.to_string().contains(expected), "{error}");
         }
-        let error = MachineFile::named(Path::new("."), "abacus").unwrap_err().to_string();
+        let error = MachineFile::named(Path::new("."), "--spec", "abacus").unwrap_err().to_string();
         assert!(error.starts_with("--spec 'abacus': there is no scenarios/machines/abacus.toml"), "{error}");
     }
 }

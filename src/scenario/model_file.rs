@@ -4,6 +4,7 @@
 use super::precision::Dtype;
 use super::toml_file::{self, field_error};
 use anyhow::Result;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -32,14 +33,23 @@ pub enum ModelWeights {
     Synthetic(serde_json::Value),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["model"] }, { "required": ["config"] }]))]
 struct Fields {
+    /// One sentence for people.
     #[serde(default)]
     description: String,
+    /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
     model: Option<String>,
+    /// The `config.json` of a checkpoint, for random weights in its shapes.
     config: Option<serde_json::Value>,
+    /// The type the weights are held in; as stored if not given.
     dtype: Option<Dtype>,
+}
+
+pub(super) fn json_schema() -> schemars::Schema {
+    schemars::schema_for!(Fields)
 }
 
 impl ModelFile {

@@ -5,20 +5,23 @@ use super::precision::{Dtype, Quantization};
 use super::range::Range;
 use super::simulated::Simulated;
 use super::sweep::Sweep;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// A scenario as declared: what is run, on what, and how the draft length is chosen. Fixed before anything is measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Names the results folder: letters, digits, `.`, `_` and `-`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"))]
     pub name: String,
     /// One sentence for people.
     #[serde(default)]
     pub description: String,
     pub target: Target,
     /// Draft files, found beside the scenario or in a folder above it; names of `[simulated.drafters]` where it is simulated.
+    #[schemars(length(min = 1))]
     pub drafts: Vec<String>,
     /// Candidate draft lengths γ; 0, plain decoding, is always among them.
     pub draft_lengths: Range,
@@ -29,11 +32,14 @@ pub struct Scenario {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prompts: String,
     /// How many prompts, from the first on, the draft length is chosen on.
+    #[schemars(range(min = 3, max = 100_000))]
     pub tune_prompts: usize,
     /// How many prompts after those confirm it.
     #[serde(default)]
+    #[schemars(range(max = 100_000))]
     pub confirm_prompts: usize,
     /// Committed tokens a run, the same for every arm.
+    #[schemars(range(min = 2, max = 1_048_576))]
     pub max_tokens: usize,
     /// Tokens in the cache when t(b) is measured; half a run beyond the median prompt if not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -41,29 +47,42 @@ pub struct Scenario {
     /// Lengthens every prompt with others in front of it, so that in the middle of a run `context` tokens are in the cache.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fill_context: bool,
+    /// Runs a verification at a wider width where t(b) is measured to be lower there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pad: bool,
     /// Sequences in one forward; only a simulated target takes more than one.
-    #[serde(default = "default_batch", skip_serializing_if = "is_default_batch")]
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    #[schemars(range(min = 1, max = 1024))]
     pub batch: usize,
     /// 0 is greedy.
     #[serde(default)]
+    #[schemars(range(min = 0.0, max = 10.0))]
     pub temperature: f64,
+    /// How many blocks are timed on each prompt, each with texts of its own; more than one only at temperature > 0.
+    #[serde(default = "default_one", skip_serializing_if = "is_one")]
+    pub texts_per_prompt: usize,
     #[serde(default)]
     pub seed: u64,
     /// Confidence of every interval and set, simultaneous where there are several.
     #[serde(default = "default_confidence")]
+    #[schemars(range(min = 0.5, max = 0.9999))]
     pub confidence: f64,
     /// The loss, relative to the best arm, that does not matter in practice.
     #[serde(default = "default_practical_margin")]
+    #[schemars(range(min = 0.0, max = 0.5))]
     pub practical_margin: f64,
     /// How many promising draft lengths of each drafter are timed, γ=0 not counted.
     #[serde(default = "default_arms")]
+    #[schemars(range(min = 1, max = 127))]
     pub arms: usize,
     /// After how many tuning prompts a race (`tune --race`) looks, ascending, three to five of them; about 12, 20, 32, 50 and
     /// 100 % of the tuning prompts if not given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 3, max = 5))]
     pub looks: Vec<usize>,
     /// Time for the whole job; `--budget` replaces it.
     #[serde(default = "default_time_budget", with = "budget")]
+    #[schemars(with = "String")]
     pub time_budget: Duration,
     /// What `ridgepoint sweep` varies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +93,7 @@ pub struct Scenario {
 }
 
 /// The model that decides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
     /// A checkpoint's file, folder, name under `models/`, or `hf://org/name[@revision]`.
@@ -87,12 +106,12 @@ pub struct Target {
     pub quantize: Option<Quantization>,
 }
 
-fn default_batch() -> usize {
+fn default_one() -> usize {
     1
 }
 
-fn is_default_batch(batch: &usize) -> bool {
-    *batch == default_batch()
+fn is_one(count: &usize) -> bool {
+    *count == 1
 }
 
 fn default_confidence() -> f64 {
@@ -116,6 +135,9 @@ pub const MAX_WIDTH: usize = 128;
 pub(super) const MAX_TOKENS: usize = 1 << 20;
 const MAX_PROMPTS: usize = 100_000;
 const MAX_BATCH: usize = 1024;
+const MAX_TEXTS: usize = 1000;
+/// Below this, scaled logits could leave the range of 32-bit numbers.
+pub const LEAST_TEMPERATURE: f64 = 1e-4;
 
 impl Scenario {
     /// Checks every field's range and adds γ=0. Errors are (field, message).
@@ -143,7 +165,7 @@ impl Scenario {
         }
         within("arms", self.arms, 1, MAX_WIDTH - 1)?;
         self.check_looks()?;
-        within("temperature", self.temperature, 0.0, 10.0)?;
+        self.check_sampling()?;
         self.check_points()?;
         within("confidence", self.confidence, 0.5, 0.9999)?;
         within("practical_margin", self.practical_margin, 0.0, 0.5)?;
@@ -195,6 +217,24 @@ impl Scenario {
         Ok(())
     }
 
+    fn check_sampling(&self) -> Result<(), (&'static str, String)> {
+        if self.temperature != 0.0 {
+            within("temperature", self.temperature, LEAST_TEMPERATURE, 10.0)
+                .map_err(|(field, message)| (field, format!("{message}; 0 is greedy")))?;
+        }
+        within("texts_per_prompt", self.texts_per_prompt, 1, MAX_TEXTS)?;
+        if self.texts_per_prompt > 1 && self.temperature == 0.0 {
+            return Err((
+                "texts_per_prompt",
+                "greedy decoding has one text a prompt; leave it out, or set a temperature".into(),
+            ));
+        }
+        if self.temperature > 0.0 && self.simulated.is_some() {
+            return Err(("temperature", "a [simulated] machine accepts with declared chances; leave it out".into()));
+        }
+        Ok(())
+    }
+
     fn check_looks(&self) -> Result<(), (&'static str, String)> {
         if self.looks.is_empty() {
             return Ok(());
@@ -208,7 +248,7 @@ impl Scenario {
     }
 }
 
-fn within<T: PartialOrd + std::fmt::Display>(
+pub(super) fn within<T: PartialOrd + std::fmt::Display>(
     field: &'static str,
     value: T,
     low: T,

@@ -1,11 +1,12 @@
 //! The `[simulated]` table: a made-up machine, targets and drafters, on which a sweep runs without a model.
 
 use crate::stats::simulation::Noise;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A made-up machine with what runs on it. Names of targets and drafters are those that the scenario uses.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Simulated {
     /// Memory bandwidth, 10^9 bytes a second: what a forward must move takes this time.
@@ -20,7 +21,7 @@ pub struct Simulated {
 }
 
 /// A target: t(b) = `overhead_ms` + bytes / bandwidth + `growth` of the tokens in the forward, over all sequences.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatedTarget {
     /// 10^9 weights.
@@ -41,7 +42,7 @@ pub struct SimulatedTarget {
 }
 
 /// How t(b) grows with the tokens in the forward.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "shape", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Growth {
     #[default]
@@ -52,28 +53,48 @@ pub enum Growth {
     Kink { kink: usize, token_ms: f64 },
     /// After every `step` tokens it takes `step_ms` longer.
     Steps { step: usize, step_ms: f64 },
+    /// As listed: tokens, ascending, and milliseconds beyond a forward of the first of them. Linear between, and level
+    /// before the first and behind the last.
+    Points { points: Vec<(usize, f64)> },
 }
 
 impl Growth {
     /// Milliseconds beyond a forward of one token.
-    pub fn ms(self, tokens: usize) -> f64 {
+    pub fn ms(&self, tokens: usize) -> f64 {
         match self {
             Growth::Constant => 0.0,
             Growth::Linear { token_ms } => token_ms * (tokens - 1) as f64,
-            Growth::Kink { kink, token_ms } => token_ms * tokens.saturating_sub(kink.max(1)) as f64,
-            Growth::Steps { step, step_ms } => step_ms * ((tokens - 1) / step.max(1)) as f64,
+            Growth::Kink { kink, token_ms } => token_ms * tokens.saturating_sub((*kink).max(1)) as f64,
+            Growth::Steps { step, step_ms } => step_ms * ((tokens - 1) / (*step).max(1)) as f64,
+            Growth::Points { points } => {
+                let after = points.partition_point(|point| point.0 <= tokens);
+                match (points.get(after.wrapping_sub(1)), points.get(after)) {
+                    (Some((from, low)), Some((to, high))) => {
+                        low + (high - low) * (tokens - from) as f64 / (to - from) as f64
+                    }
+                    (Some((_, ms)), None) | (None, Some((_, ms))) => *ms,
+                    (None, None) => 0.0,
+                }
+            }
         }
     }
 }
 
 /// A drafter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimulatedDrafter {
     /// Milliseconds a drafted token.
     pub token_ms: f64,
     /// Chance that a draft token is accepted given that all before it are: by place, the last one for all further places.
     pub acceptance: Vec<f64>,
+    /// Chance that a draft is over after each of its tokens, as where what a lookup found ends.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ends: f64,
+}
+
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl SimulatedDrafter {
@@ -108,11 +129,21 @@ impl Simulated {
                 not_negative("simulated.targets.growth.step_ms", step_ms)?;
                 positive("simulated.targets.growth.step", step as f64)?;
             }
+            if let Growth::Points { points } = &target.growth {
+                let field = "simulated.targets.growth.points";
+                if points.is_empty() || points.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
+                    return Err((field, "must list [tokens, milliseconds] by ascending tokens".into()));
+                }
+                points.iter().try_for_each(|point| not_negative(field, point.1))?;
+            }
         }
         for drafter in self.drafters.values() {
             not_negative("simulated.drafters.token_ms", drafter.token_ms)?;
             if drafter.acceptance.is_empty() {
                 return Err(("simulated.drafters.acceptance", "is empty; give a chance, such as [0.7]".into()));
+            }
+            if !(0.0..=1.0).contains(&drafter.ends) {
+                return Err(("simulated.drafters.ends", format!("must be 0 to 1, got {}", drafter.ends)));
             }
             if let Some(alpha) = drafter.acceptance.iter().find(|alpha| !(0.0..=1.0).contains(*alpha)) {
                 return Err(("simulated.drafters.acceptance", format!("must be 0 to 1, got {alpha}")));
@@ -133,11 +164,12 @@ mod tests {
         assert_eq!(times(Growth::Linear { token_ms: 0.5 }), [0.0, 0.5, 1.5, 2.0, 4.0]);
         assert_eq!(times(Growth::Kink { kink: 4, token_ms: 0.5 }), [0.0, 0.0, 0.0, 0.5, 2.5]);
         assert_eq!(times(Growth::Steps { step: 4, step_ms: 3.0 }), [0.0, 0.0, 0.0, 3.0, 6.0]);
+        assert_eq!(times(Growth::Points { points: vec![(2, 1.0), (4, 5.0), (8, 1.0)] }), [1.0, 1.0, 5.0, 4.0, 1.0]);
     }
 
     #[test]
     fn acceptance_by_place_goes_on_with_the_last() {
-        let drafter = SimulatedDrafter { token_ms: 0.0, acceptance: vec![0.8, 0.6] };
+        let drafter = SimulatedDrafter { token_ms: 0.0, acceptance: vec![0.8, 0.6], ends: 0.0 };
         assert_eq!([0, 1, 2, 9].map(|place| drafter.alpha(place)), [0.8, 0.6, 0.6, 0.6]);
     }
 }

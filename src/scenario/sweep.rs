@@ -3,12 +3,13 @@
 use super::load::{Loaded, sha256_hex};
 use super::precision::{Dtype, Quantization};
 use super::range::Range;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
 /// What is varied. An axis that is not given has the scenario's own value.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sweep {
     /// In the place of `target.model`.

@@ -17,6 +17,7 @@ pub mod friedman;
 pub mod iid;
 pub mod max_t;
 pub mod mcs;
+pub mod moderated;
 pub mod multiple;
 pub mod paired;
 pub mod parallel;

@@ -30,12 +30,17 @@ pub struct Look {
     pub finished: bool,
 }
 
-/// Looks for a race of up to `prompts` prompts: after about 12, 20, 32 and 50 % of them and at the end. In simulation
-/// (`ridgepoint simulate`) these time least.
+/// Prompts below which a look could exclude nothing at its share of a 5 % error rate: the least p-value that sign flips can
+/// give is 2^-n, and four looks have 1/80 each.
+const FEWEST_AT_A_LOOK: usize = 7;
+
+/// Looks for a race of up to `prompts` prompts: after about 12, 20, 32 and 50 % of them and at the end, those left out that
+/// could exclude nothing and would only take their share of the error rate. In simulation (`ridgepoint simulate`) these time
+/// least.
 pub fn usual_looks(prompts: usize) -> Vec<usize> {
     let mut looks: Vec<usize> =
         [0.12, 0.2, 0.32, 0.5, 1.0].map(|share| (share * prompts as f64).round() as usize).into();
-    looks.retain(|&look| look >= 5);
+    looks.retain(|&look| look >= FEWEST_AT_A_LOOK);
     looks.dedup();
     looks
 }
@@ -132,7 +137,8 @@ mod tests {
     #[test]
     fn usual_looks_leave_out_those_that_could_exclude_nothing() {
         assert_eq!(usual_looks(100), [12, 20, 32, 50, 100]);
-        assert_eq!(usual_looks(24), [5, 8, 12, 24]);
+        assert_eq!(usual_looks(24), [8, 12, 24]);
+        assert_eq!(usual_looks(48), [10, 15, 24, 48]);
         assert_eq!(usual_looks(4), Vec::<usize>::new());
     }
 

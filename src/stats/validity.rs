@@ -124,6 +124,9 @@ pub struct Validity {
     pub drift: Option<Trend>,
     /// Of the prompts' controls about that line, in the order taken; none with too few prompts.
     pub autocorrelation: Option<Autocorrelation>,
+    /// Relative standard deviations between prompts and between the controls of one prompt (Kalibera and Jones); none unless
+    /// every prompt has as many controls.
+    pub spread: Option<[f64; 2]>,
     /// Prompts with an outlying control: the decision is to be repeated without them.
     pub outlying_prompts: Vec<usize>,
     /// About drift and correlation; the outlying prompts are for the caller to name.
@@ -146,11 +149,25 @@ pub fn check_controls(controls: &[Control], confidence: f64, margin: f64) -> Res
     let mut validity = Validity {
         drift,
         autocorrelation: autocorrelation(&places.iter().zip(&values).map(residual).collect::<Vec<_>>()).ok(),
+        spread: spread(controls),
         outlying_prompts,
         warnings: Vec::new(),
     };
     validity.warnings = warnings(&validity, places.len(), confidence, margin);
     Ok(validity)
+}
+
+fn spread(controls: &[Control]) -> Option<[f64; 2]> {
+    let mut prompts: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+    controls.iter().for_each(|control| prompts.entry(control.prompt).or_default().push(control.seconds_per_token));
+    let each = prompts.values().next()?.len();
+    if prompts.values().any(|own| own.len() != each) {
+        return None;
+    }
+    let values: Vec<f64> = prompts.values().flatten().copied().collect();
+    let variances = variance_by_level(&values, &[prompts.len(), each]).ok()?;
+    let level = mean_of(&values);
+    Some([variances[0].sqrt() / level, variances[1].sqrt() / level])
 }
 
 /// When, from 0 at the first prompt to 1 at the last, and seconds over their grand mean; one entry a prompt, in the order

@@ -20,7 +20,7 @@ pub enum Order {
 }
 
 /// What disturbs the timings. All sizes are relative to the true time of a cell.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Noise {
     /// Standard deviation of the logarithm of a prompt's length.
