@@ -27,7 +27,7 @@ pub mod distill;
 #[cfg(feature = "mlx")]
 pub mod draft;
 #[cfg(all(feature = "mlx", target_os = "linux"))]
-mod fused;
+pub mod fused;
 #[cfg(feature = "mlx")]
 pub mod machine;
 #[cfg(feature = "mlx")]

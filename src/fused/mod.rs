@@ -7,11 +7,14 @@
 //! Like our products (`src/blas`), every operation computes a token's row in an order that does not depend on how many
 //! rows are computed with it.
 //!
+//! [`cuda`] holds what serves NVIDIA GPUs.
+//!
 //! How to add one: a file with a `#[repr(C)]` parameter block, the kernel, and the function that adds it to the graph
 //! through [`host_op::add`].
 
 mod activation;
 mod attention;
+pub mod cuda;
 pub mod grouped;
 mod host_op;
 mod linear;

@@ -20,6 +20,8 @@ pub struct Layer {
     pub values: Array,
     /// The result of the last operation that wrote to the buffers in place, if one did: evaluating it fills them.
     pub written: Option<Array>,
+    /// What operations that write in place count with, if they want anything.
+    pub turns: Option<Array>,
 }
 
 /// Keys and values of the tokens that a model has read. It cannot be cloned: the copy would share the buffers.
@@ -80,6 +82,8 @@ impl KvCache {
     pub fn update(&mut self, index: usize, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         let (start, end) = (self.len, self.len + keys.dim(2));
         let layer = self.layer(index, keys.dim(2), &[keys.dim(0), keys.dim(1), keys.dim(3)], keys.dtype())?;
+        // MLX knows of no operation that wrote in place, so that one must be done.
+        eval(&layer.written.take())?;
         layer.keys.try_index_mut((.., .., start..end, ..), keys)?;
         layer.values.try_index_mut((.., .., start..end, ..), values)?;
         Ok((layer.keys.try_index((.., .., ..end, ..))?, layer.values.try_index((.., .., ..end, ..))?))
@@ -94,7 +98,7 @@ impl KvCache {
             Some(layer) => layer.grown(capacity)?,
             None => {
                 let (keys, values) = (buffer(sizes, capacity, dtype)?, buffer(sizes, capacity, dtype)?);
-                Layer { keys, values, written: None }
+                Layer { keys, values, written: None, turns: None }
             }
         };
         Ok(self.layers[index].insert(layer))
@@ -123,7 +127,7 @@ impl Layer {
         }
         // What is still to be written must be there before it is copied.
         eval(&self.written)?;
-        Ok(Layer { keys: grow(&self.keys, capacity)?, values: grow(&self.values, capacity)?, written: None })
+        Ok(Layer { keys: grow(&self.keys, capacity)?, values: grow(&self.values, capacity)?, written: None, ..self })
     }
 }
 

@@ -4,7 +4,7 @@ use super::config::{Config, RopeScaling};
 use super::weight::Weight;
 use super::weights::{Matrix, Tensors};
 #[cfg(target_os = "linux")]
-use crate::fused;
+use crate::fused::{self, cuda};
 use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::ops::indexing::TryIndexOp;
@@ -46,6 +46,31 @@ impl Linear {
         self.weight.product(x, self.bias.as_ref())
     }
 
+    /// `residual + forward(x)` as one operation; nothing where there is none for it.
+    #[cfg(target_os = "linux")]
+    fn fused_sum(&self, residual: &Array, x: &Array) -> Result<Option<Array>> {
+        if self.bias.is_some() { Ok(None) } else { self.weight.cuda_product(x, cuda::Epilogue::Residual(residual)) }
+    }
+
+    /// `residual + forward(x)`.
+    pub fn forward_onto(&self, residual: &Array, x: &Array) -> Result<Array> {
+        #[cfg(target_os = "linux")]
+        if let Some(sum) = self.fused_sum(residual, x)? {
+            return Ok(sum);
+        }
+        Ok(residual.add(self.forward(x)?)?)
+    }
+
+    /// `residual + forward(x)`, and the norm of that.
+    pub fn forward_onto_normed(&self, residual: &Array, x: &Array, norm: &RmsNorm) -> Result<[Array; 2]> {
+        #[cfg(target_os = "linux")]
+        if let Some(sum) = self.fused_sum(residual, x)? {
+            let normed = norm.forward(&sum)?;
+            return Ok([sum, normed]);
+        }
+        norm.forward_sum(residual, &self.forward(x)?)
+    }
+
     /// The same layer with its weight quantised, for a drafter made of the target itself.
     pub fn quantized(&self, bits: i32, group_size: i32) -> Result<Self> {
         Ok(Linear { weight: self.weight.quantized(bits, group_size)?, bias: self.bias.clone() })
@@ -79,6 +104,17 @@ impl Stacked {
         // Evaluated now, so that the parts are gone before the next layer is read.
         eval(weight.arrays().into_iter().chain(&bias))?;
         Ok(Stacked(vec![Linear { weight, bias }.prepared()?]))
+    }
+
+    /// silu(gate) · up of a stack of gate and up: `[.., inputs]` to `[.., outputs of one]`.
+    pub fn swiglu(&self, x: &Array) -> Result<Array> {
+        #[cfg(target_os = "linux")]
+        if let [Linear { weight, bias: None }] = &self.0[..]
+            && let Some(y) = weight.cuda_product(x, cuda::Epilogue::Swiglu)?
+        {
+            return Ok(y);
+        }
+        swiglu(&self.forward(x)?)
     }
 
     /// `[.., inputs]` to `[.., outputs of all]`.
@@ -207,6 +243,9 @@ pub struct Rope {
     /// Wavelengths over 2π, `[head_dim / 2]`, where the scaling is not uniform.
     periods: Option<Array>,
     frequencies: Vec<f32>,
+    /// The same, `[1, head_dim / 2]`.
+    #[cfg(target_os = "linux")]
+    pub frequency_row: Array,
 }
 
 impl Rope {
@@ -221,12 +260,20 @@ impl Rope {
                 (1.0, Some(even().map(stretch).collect::<Vec<f32>>()))
             }
         };
-        let frequencies = match &periods {
+        let frequencies: Vec<f32> = match &periods {
             Some(periods) => periods.iter().map(|period| 1.0 / period).collect(),
             None => even().map(|period| scale / period).collect(),
         };
         let periods = periods.map(|periods| Array::from_slice(&periods, &[config.head_dim / 2]));
-        Rope { head_dim: config.head_dim, theta: config.rope_theta, scale, periods, frequencies }
+        Rope {
+            head_dim: config.head_dim,
+            theta: config.rope_theta,
+            scale,
+            periods,
+            #[cfg(target_os = "linux")]
+            frequency_row: Array::from_slice(&frequencies, &[1, config.head_dim / 2]),
+            frequencies,
+        }
     }
 
     /// `x`: `[batch, heads, b, head_dim]`; its first token stands at `position`.

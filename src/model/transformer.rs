@@ -4,10 +4,10 @@ pub mod parts;
 
 use super::cache::KvCache;
 use super::config::Config;
-use super::layers::{Embedding, Linear, RmsNorm, Rope, Stacked, swiglu};
+use super::layers::{Embedding, Linear, RmsNorm, Rope, Stacked};
 use super::weights::Tensors;
 #[cfg(target_os = "linux")]
-use crate::fused;
+use crate::fused::{self, cuda};
 use crate::roofline::{ModelShape, WeightFormat};
 use anyhow::{Result, bail};
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
@@ -37,6 +37,9 @@ struct Place<'a> {
     /// Where attention is fused: the rotary angles of the tokens.
     #[cfg(target_os = "linux")]
     rotation: Option<&'a fused::Rotation>,
+    /// The same for our kernels on a GPU.
+    #[cfg(target_os = "linux")]
+    cuda: Option<&'a cuda::Position>,
 }
 
 #[derive(Debug, Clone)]
@@ -71,13 +74,13 @@ impl Attention {
         Ok(Attention { qkv_proj, o_proj, head_norms, rope, num_heads, num_kv_heads, head_dim })
     }
 
-    /// `x`: `[batch, b, hidden]`.
+    /// `x`: `[batch, b, hidden]`. Gives what `o_proj` is applied to.
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         let qkv = self.qkv_proj.forward(x)?;
         if place.without == Some(Part::Attention) {
-            return self.o_proj.forward(&qkv.try_index((.., .., ..self.num_heads * self.head_dim))?);
+            return Ok(qkv.try_index((.., .., ..self.num_heads * self.head_dim))?);
         }
-        self.o_proj.forward(&self.attend(&qkv, index, cache, place)?)
+        self.attend(&qkv, index, cache, place)
     }
 
     /// `qkv`, what the products gave (`[batch, b, queries, keys and values]`), to `[batch, b, queries]`.
@@ -85,6 +88,12 @@ impl Attention {
         #[cfg(target_os = "linux")]
         if let Some(rotation) = place.rotation {
             return self.fused(qkv, index, cache, place, rotation);
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(position) = place.cuda
+            && self.cuda_heads().serve(qkv, place.mask.is_some())
+        {
+            return self.cuda(qkv, index, cache, position);
         }
         self.composed(qkv, index, cache, place)
     }
@@ -108,6 +117,31 @@ impl Attention {
         let y = fused::attention(qkv, buffers, heads, rotation, norms, place.mask)?;
         layer.written = Some(y.clone());
         Ok(y)
+    }
+
+    /// Attention as one kernel of ours.
+    #[cfg(target_os = "linux")]
+    fn cuda(&self, qkv: &Array, index: usize, cache: &mut KvCache, position: &cuda::Position) -> Result<Array> {
+        let heads = self.cuda_heads();
+        let norms = self.head_norms.as_ref().map(|(q_norm, k_norm)| [q_norm.weight(), k_norm.weight()]);
+        let sizes = [qkv.dim(0), self.num_kv_heads, self.head_dim];
+        let layer = cache.layer(index, qkv.dim(1), &sizes, qkv.dtype())?;
+        let turns = match layer.turns.take() {
+            Some(turns) => turns,
+            None => heads.turns(qkv.dim(0))?,
+        };
+        let turns = layer.turns.insert(turns);
+        let buffers =
+            cuda::Buffers { keys: &layer.keys, values: &layer.values, turns, written: layer.written.as_ref() };
+        let y = cuda::attention(qkv, buffers, heads, position, norms)?;
+        layer.written = Some(y.clone());
+        Ok(y)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn cuda_heads(&self) -> cuda::Heads {
+        let eps = self.head_norms.as_ref().map_or(0.0, |(norm, _)| norm.eps());
+        cuda::Heads { queries: self.num_heads, keys: self.num_kv_heads, head_dim: self.head_dim, eps }
     }
 
     /// Attention out of MLX's operations.
@@ -165,8 +199,9 @@ impl Mlp {
         })
     }
 
-    fn forward(&self, x: &Array) -> Result<Array> {
-        self.down_proj.forward(&swiglu(&self.gate_up_proj.forward(x)?)?)
+    /// `residual` and the MLP of `x`.
+    fn forward_onto(&self, residual: &Array, x: &Array) -> Result<Array> {
+        self.down_proj.forward_onto(residual, &self.gate_up_proj.swiglu(x)?)
     }
 }
 
@@ -193,15 +228,15 @@ impl Block {
 
     fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         if place.without == Some(Part::Norms) {
-            let h = x.add(self.self_attn.forward(x, index, cache, place)?)?;
-            return Ok(h.add(self.mlp.forward(&h)?)?);
+            let h = self.self_attn.o_proj.forward_onto(x, &self.self_attn.forward(x, index, cache, place)?)?;
+            return self.mlp.forward_onto(&h, &h);
         }
         let y = self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?;
-        let [h, normed] = self.post_attention_layernorm.forward_sum(x, &y)?;
+        let [h, normed] = self.self_attn.o_proj.forward_onto_normed(x, &y, &self.post_attention_layernorm)?;
         if place.without == Some(Part::Mlp) {
             return Ok(h.add(normed)?);
         }
-        Ok(h.add(self.mlp.forward(&normed)?)?)
+        self.mlp.forward_onto(&h, &normed)
     }
 
     fn linears(&mut self) -> impl Iterator<Item = &mut Linear> {
@@ -367,12 +402,16 @@ impl Transformer {
         };
         #[cfg(target_os = "linux")]
         let rotation = fused::serves(&h).then(|| self.rotation(position, tokens.dim(1)));
+        #[cfg(target_os = "linux")]
+        let cuda = self.cuda_position(&h, cache.len(), position)?;
         let place = Place {
             position,
             mask,
             without: self.without,
             #[cfg(target_os = "linux")]
             rotation: rotation.as_ref(),
+            #[cfg(target_os = "linux")]
+            cuda: cuda.as_ref(),
         };
         for (index, layer) in self.layers.iter().enumerate() {
             h = layer.forward(&h, index, cache, place)?;
@@ -384,6 +423,16 @@ impl Transformer {
     #[cfg(target_os = "linux")]
     fn rotation(&self, position: i32, width: i32) -> fused::Rotation {
         fused::Rotation::new(self.layers[0].self_attn.rope.frequencies(), position, width)
+    }
+
+    /// Where our attention on a GPU finds the tokens of `h`, if it is used. It knows no tokens that do not stand where the cache
+    /// ends, and no attention without rotary embedding.
+    #[cfg(target_os = "linux")]
+    fn cuda_position(&self, h: &Array, held: i32, position: i32) -> Result<Option<cuda::Position>> {
+        if !cuda::serves(h) || position != held || self.without == Some(Part::Rope) {
+            return Ok(None);
+        }
+        Ok(Some(cuda::Position::new(&self.layers[0].self_attn.rope.frequency_row, held)?))
     }
 
     /// An empty cache for this model.

@@ -2,7 +2,7 @@
 
 use super::matrix::Matrix;
 #[cfg(target_os = "linux")]
-use crate::fused;
+use crate::fused::{self, cuda};
 use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::Array;
@@ -39,8 +39,25 @@ impl Weight {
         Ok(self)
     }
 
+    /// x Wᵀ and `epilogue` by our own kernel on an NVIDIA GPU; nothing where it does not serve them.
+    #[cfg(target_os = "linux")]
+    pub fn cuda_product(&self, x: &Array, epilogue: cuda::Epilogue) -> Result<Option<Array>> {
+        let weights = match self {
+            Weight::Stored(Matrix::Dense(weight)) => cuda::Weights { weight, quantized: None },
+            Weight::Stored(Matrix::Quantized { weight, scales, biases, group_size, bits }) => {
+                cuda::Weights { weight, quantized: Some((scales, biases, *group_size, *bits)) }
+            }
+            Weight::Grouped { .. } => return Ok(None),
+        };
+        cuda::product(x, weights, epilogue)
+    }
+
     /// x Wᵀ (+ bias) over the last axis.
     pub fn product(&self, x: &Array, bias: Option<&Array>) -> Result<Array> {
+        #[cfg(target_os = "linux")]
+        if let Some(y) = self.cuda_product(x, bias.map_or(cuda::Epilogue::Plain, cuda::Epilogue::Bias))? {
+            return Ok(y);
+        }
         #[cfg(target_os = "linux")]
         if let Weight::Stored(Matrix::Dense(weight)) = self
             && fused::serves(x)

@@ -104,12 +104,16 @@ impl Transformer {
         }
         #[cfg(target_os = "linux")]
         let rotation = crate::fused::serves(&x).then(|| self.rotation(position, 1));
+        #[cfg(target_os = "linux")]
+        let cuda = self.cuda_position(&x, position, position)?;
         let place = Place {
             position,
             mask: None,
             without: None,
             #[cfg(target_os = "linux")]
             rotation: rotation.as_ref(),
+            #[cfg(target_os = "linux")]
+            cuda: cuda.as_ref(),
         };
         for (index, Block { input_layernorm, self_attn, post_attention_layernorm, mlp }) in
             self.layers.iter().enumerate()

@@ -1,0 +1,155 @@
+//! Products of a few rows with a weight matrix, and what follows them.
+
+use super::kernel::{Kernel, Launch};
+use super::serves;
+use anyhow::Result;
+use mlx_rs::Array;
+use std::sync::OnceLock;
+
+/// A weight matrix `[outputs, inputs]`, dense or in MLX's affine quantisation.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a> {
+    /// `[outputs, inputs]`, or `[outputs, inputs * bits / 32]` uint32.
+    pub weight: &'a Array,
+    /// Scales and biases, `[outputs, inputs / group_size]`, the group size and the bits.
+    pub quantized: Option<(&'a Array, &'a Array, i32, i32)>,
+}
+
+/// What is done with a product before it is stored.
+#[derive(Debug, Clone, Copy)]
+pub enum Epilogue<'a> {
+    Plain,
+    /// Adds `[outputs]`.
+    Bias(&'a Array),
+    /// Adds an array of the result's shape.
+    Residual(&'a Array),
+    /// silu(gate) · up: the weights of the gate come first, those of up after them.
+    Swiglu,
+}
+
+/// How a block's work is cut: tiles of 16 outputs, warps that share out the inputs, pieces that a warp reads at a time. Timed
+/// on an H100 and an H200 over Mistral-7B's shapes.
+struct Cut {
+    tiles: i32,
+    warps: i32,
+    unroll: i32,
+}
+
+/// x · weightᵀ and `epilogue`: `x` is `[batch, b, inputs]`. Gives `[batch, b, outputs]`, or nothing where types or sizes are
+/// not served. Lazy.
+pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option<Array>> {
+    if x.ndim() != 3 {
+        return Ok(None);
+    }
+    let rows = x.dim(0) * x.dim(1);
+    let inputs = x.dim(2);
+    let (bits, group) = weights.quantized.map_or((16, 64), |(_, _, group, bits)| (bits, group));
+    let swiglu = matches!(epilogue, Epilogue::Swiglu);
+    let outputs = weights.weight.dim(0) / if swiglu { 2 } else { 1 };
+    let piece = if bits == 16 { 32 } else { group };
+    let mut typed = weights.quantized.map_or(weights.weight, |(scales, ..)| scales).dtype() == x.dtype();
+    if let Epilogue::Bias(extra) | Epilogue::Residual(extra) = epilogue {
+        typed &= extra.dtype() == x.dtype();
+    }
+    let fits = weights.weight.dim(1) * if bits == 16 { 1 } else { 32 / bits } == inputs;
+    let known = matches!(bits, 4 | 8 | 16) && matches!(group, 32 | 64 | 128);
+    if !(typed && known && fits && rows <= max_rows(bits) && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
+        return Ok(None);
+    }
+    // Tiles of 8 rows: up to four share what was read of the weights.
+    let row_tiles = if rows > 16 { 4 } else { (rows + 7) / 8 };
+    let cut = cut(bits, outputs, inputs / piece, swiglu);
+    let (scales, biases) = weights.quantized.map_or((x, x), |(scales, biases, ..)| (scales, biases));
+    let (kind, extra) = match epilogue {
+        Epilogue::Plain => (0, x),
+        Epilogue::Bias(bias) => (1, bias),
+        Epilogue::Residual(residual) => (2, residual),
+        Epilogue::Swiglu => (3, x),
+    };
+    let launch = Launch {
+        blocks: [
+            (rows + 8 * row_tiles - 1) / (8 * row_tiles),
+            outputs / 16 / if swiglu { cut.tiles / 2 } else { cut.tiles },
+            1,
+        ],
+        threads: 32 * cut.warps,
+        dtype: x.dtype(),
+        numbers: &[
+            (c"BITS", bits),
+            (c"GROUP", group),
+            (c"K", inputs),
+            (c"N", outputs),
+            (c"MT", cut.tiles),
+            (c"NT", row_tiles),
+            (c"WARPS", cut.warps),
+            (c"U", cut.unroll),
+            (c"EPILOGUE", kind),
+        ],
+    };
+    let shape = [x.dim(0), x.dim(1), outputs];
+    let [y] = kernel().add(&[x, weights.weight, scales, biases, extra], [(&shape, x.dtype())], &launch)?;
+    Ok(Some(y))
+}
+
+/// Rows up to which we are faster than MLX, whose products for many rows of wide weights are good.
+fn max_rows(bits: i32) -> i32 {
+    match bits {
+        4 => 128,
+        8 => 64,
+        _ => 32,
+    }
+}
+
+fn kernel() -> &'static Kernel {
+    static KERNEL: OnceLock<Kernel> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let headers = [include_str!("common.cuh"), include_str!("product.cuh")];
+        let source = "ridgepoint::product<T, BITS, GROUP, K, N, MT, NT, WARPS, U, EPILOGUE>(
+            x, x_shape[0] * x_shape[1], w, scales, biases, extra, y);";
+        Kernel::new("product", &[c"x", c"w", c"scales", c"biases", c"extra"], &[c"y"], &headers, source, true)
+    })
+}
+
+/// `pieces` is how many a row of the weights has. The same for every number of rows: warps and unrolling are the order in which
+/// a row's products are added up.
+fn cut(bits: i32, outputs: i32, pieces: i32, swiglu: bool) -> Cut {
+    // Enough blocks for every multiprocessor several times over.
+    let many = swiglu || outputs >= 1 << 14;
+    let Cut { tiles, warps, unroll } = match (bits, many) {
+        (16, true) => Cut { tiles: 2, warps: 8, unroll: 4 },
+        (_, true) => Cut { tiles: 2, warps: 4, unroll: 2 },
+        (_, false) => Cut { tiles: 1, warps: 8, unroll: 4 },
+    };
+    let tiles = if swiglu || outputs % (16 * tiles) == 0 { tiles } else { 1 };
+    let unroll = (0..).map(|halvings| unroll >> halvings).find(|unroll| pieces % unroll == 0).unwrap_or(1);
+    Cut { tiles, warps, unroll }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cut_divides_what_it_cuts() {
+        for bits in [4, 8, 16] {
+            for (outputs, pieces, swiglu) in
+                [(6144, 64, false), (32000, 128, false), (1536, 9, true), (49152, 18, false), (176, 1, false)]
+            {
+                let Cut { tiles, warps, unroll } = cut(bits, outputs, pieces, swiglu);
+                assert_eq!(outputs % (16 * if swiglu { tiles / 2 } else { tiles }), 0);
+                assert_eq!(pieces % unroll, 0);
+                assert!(warps <= 32 && (!swiglu || tiles == 2));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_served_where_there_is_no_nvidia_gpu() {
+        if super::super::has_cuda() {
+            return;
+        }
+        let array = |shape: &[i32]| mlx_rs::ops::zeros_dtype(shape, mlx_rs::Dtype::Bfloat16).unwrap();
+        let (x, weight) = (array(&[1, 1, 64]), array(&[16, 64]));
+        assert!(product(&x, Weights { weight: &weight, quantized: None }, Epilogue::Plain).unwrap().is_none());
+    }
+}
