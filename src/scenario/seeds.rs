@@ -303,7 +303,7 @@ prompts = ["Sum up:\n{passage}\nIs it about {topic}?", "{turn}"]
             ("Sum up:\\n{passage}", "{pasage}", "s.toml: kinds[1].prompts[0]: there is no slot {pasage}"),
             ("{{braces}}", "{{braces}", "s.toml: kinds[0].prompts[0]: has a brace without its partner"),
             ("weight = 3", "weight = 0", "s.toml: kinds[0].weight: must be 1 to 1000, got 0"),
-            ("weight = 3", "wait = 3", "s.toml: line 9: kinds[0].wait: unknown field"),
+            ("weight = 3", "wait = 3", "s.toml: line 10: kinds[0].wait: unknown field"),
             ("name = \"plain\"", "name = \"\"", "s.toml: kinds[0].name: is empty"),
             (", \"{turn}\"]", ", \"\"]", "s.toml: kinds[1].prompts[1]: is empty"),
         ] {
