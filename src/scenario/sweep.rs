@@ -191,7 +191,7 @@ mod tests {
         let mut loaded = load(&file).unwrap();
         assert_eq!(
             loaded.cells().iter().map(|cell| &*cell.name).collect::<Vec<_>>(),
-            ["001-prompt-lookup", "002-layer-skip-2"]
+            ["001-prompt-lookup", "002-smollm2-135m-distilled"]
         );
         loaded.scenario.sweep = Some(Sweep {
             targets: vec!["models/a.gguf".into(), "hf://o/b".into()],

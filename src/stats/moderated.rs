@@ -33,7 +33,8 @@ pub fn moderated(variances: &[f64], freedom: &[f64]) -> Result<Moderated> {
     let excess = variance_of(&logs) - own;
     let centre = mean_of(&logs);
     if excess <= 0.0 {
-        let prior_variance = centre.exp();
+        // As limma does: the mean, of which none is noisier by more than chance.
+        let prior_variance = mean_of(&variances.iter().map(|variance| variance.max(floor)).collect::<Vec<_>>());
         let variances = vec![prior_variance; variances.len()];
         return Ok(Moderated { prior_freedom: f64::INFINITY, prior_variance, variances });
     }
