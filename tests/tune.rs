@@ -208,7 +208,8 @@ fn anytime_may_be_interrupted_and_goes_on_from_there() {
     place
         .change_scenario("tune_prompts = 3\nconfirm_prompts = 3\nmax_tokens = 8", "tune_prompts = 6\nmax_tokens = 220");
     place.write("p.jsonl", &fs::read_to_string(place.path("p.jsonl")).unwrap().replace("one two ", ""));
-    let anytime = ["tune", "changed.toml", "--results", "r", "--machine", "m", "--anytime", "--json", "--budget", "20m"];
+    let anytime =
+        ["tune", "changed.toml", "--results", "r", "--machine", "m", "--anytime", "--json", "--budget", "20m"];
     let folder = place.path(FOLDER);
     let mut command = place.command(&anytime);
     let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
