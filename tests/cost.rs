@@ -149,12 +149,12 @@ fn a_killed_run_resumes_without_loss_or_repetition() {
 fn a_short_budget_stops_in_time_and_says_so() {
     let place = Workplace::new();
     let started = Instant::now();
-    let output = place.run(&[&COST[..], &["--widths", "1-16", "--passes", "10000", "--budget", "2s"]].concat());
+    let output = place.run(&[&COST[..], &["--widths", "1-16", "--passes", "10000", "--budget", "6s"]].concat());
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{message}");
     assert!(message.contains("note: the time budget ended in pass ") && message.contains(" of 10000;"), "{message}");
     // Far less than all the passes take; a test machine may be busy.
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     let passes = read::<CostRow>(&place.path(FOLDER)).unwrap().iter().map(|row| row.pass).max().unwrap();
     assert!(passes < 9999, "{passes}");
 }
