@@ -176,7 +176,7 @@ fn new_keys_and_values_lie_behind_those_held_and_nothing_else_changes() {
 fn eight_bit_weights_give_what_mlx_gives_with_them() {
     select(Some(DeviceKind::Cpu)).unwrap();
     for (outputs, inputs, group_size) in [(48, 64, 64), (131, 192, 32), (20, 128, 128)] {
-        let (weight, scales, biases) = quantize(&normal(&[outputs, inputs], 31), group_size, 8).unwrap();
+        let (weight, scales, biases) = quantize(normal(&[outputs, inputs], 31), group_size, 8).unwrap();
         let bytes = Bytes::new(&weight, &scales, &biases).unwrap();
         assert_eq!(bytes.block(), group_size);
         for (batch, width) in [(1, 1), (1, 9), (2, 3)] {

@@ -272,7 +272,8 @@ mod tests {
             found
         };
         let normal = |rng: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(rng) };
-        let noises: [(&str, &dyn Fn(&mut ChaCha8Rng, f64) -> f64); 4] = [
+        type Noise<'a> = &'a dyn Fn(&mut ChaCha8Rng, f64) -> f64;
+        let noises: [(&str, Noise); 4] = [
             ("normal", &|rng, _| 0.03 * normal(rng)),
             ("heavy tails", &|rng, _| 0.03 * students.sample(rng)),
             ("noisier widths", &|rng, own| 0.03 * (0.7 * own).exp() * normal(rng)),

@@ -78,7 +78,7 @@ impl Accepted {
         match self {
             Accepted::Iid { tokens, .. } => Some(round_s / tokens.get(length)?),
             Accepted::Traced { replays, .. } => {
-                replays.get(length).map(|replay| round_s * replay.rounds as f64 / replay.tokens as f64)
+                replays.get(length).map(|replay| round_s * replay.rounds / replay.tokens as f64)
             }
         }
     }
