@@ -121,7 +121,8 @@ fn every_rule_does_in_a_run_what_its_replay_says() {
                     let sum = |of: fn(&RuledRound) -> usize| replayed.iter().map(of).sum::<usize>();
                     assert_eq!(counts, [replayed.len(), sum(|one| one.drafted), sum(|one| one.accepted)], "{case}");
                     let mut expected: Vec<_> = replayed.iter().map(|one| (one.drafted, one.accepted)).collect();
-                    (rounds.pop(), expected.pop());
+                    rounds.pop();
+                    expected.pop();
                     assert_eq!(rounds, expected, "{case}");
                     if draft_length == LONGEST {
                         different.insert(counts);

@@ -5,6 +5,8 @@
 //! is seven kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
 //! compute a row in an order that does not depend on the rows beside it.
 //!
+//! Off unless the environment variable [`WANTED`] is set: `examples/cuda_check.rs` has not yet passed as a whole.
+//!
 //! Arrays must be float16 or bfloat16; everything else is left to MLX.
 //!
 //! How to add one: a `.cuh` file with a function of its template arguments, and a file like `product.rs` that names its
@@ -21,15 +23,18 @@ use mlx_rs::{Array, Device, DeviceType, Dtype};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+/// Set to anything, it lets these kernels serve.
+pub const WANTED: &str = "RIDGEPOINT_CUDA_KERNELS";
+
 thread_local! {
     static OFF: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether arrays like `x` are served here: 16-bit floats, and an NVIDIA GPU is where MLX computes.
+/// Whether arrays like `x` are served here: 16-bit floats, an NVIDIA GPU is where MLX computes, and the kernels are wanted.
 pub fn serves(x: &Array) -> bool {
     matches!(x.dtype(), Dtype::Bfloat16 | Dtype::Float16)
         && !OFF.get()
-        && has_cuda()
+        && wanted()
         && matches!(Device::default().get_type(), Ok(DeviceType::Gpu))
 }
 
@@ -41,11 +46,11 @@ pub fn without<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-fn has_cuda() -> bool {
+fn wanted() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let mut found = false;
         // SAFETY: it writes one bool.
-        unsafe { mlx_sys::mlx_cuda_is_available(&mut found) == 0 && found }
+        std::env::var_os(WANTED).is_some() && unsafe { mlx_sys::mlx_cuda_is_available(&mut found) == 0 && found }
     })
 }
