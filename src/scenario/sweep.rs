@@ -202,10 +202,13 @@ mod tests {
         let cells = loaded.cells();
         assert_eq!(cells.len(), 16);
         assert_eq!(cells[0].name, "001-a-prompt-lookup-float32-context64");
-        assert_eq!(cells[15].name, "016-b-layer-skip-2-4-64-float32-context128");
+        assert_eq!(cells[15].name, "016-b-smollm2-135m-distilled-4-64-float32-context128");
         let last = &cells[15].loaded.scenario;
         assert_eq!((last.target.model.as_str(), last.context, last.fill_context), ("hf://o/b", Some(128), true));
-        assert_eq!((last.drafts.as_slice(), &last.sweep), (&["drafts/layer-skip-2.toml".to_string()][..], &None));
+        assert_eq!(
+            (last.drafts.as_slice(), &last.sweep),
+            (&["drafts/smollm2-135m-distilled.toml".to_string()][..], &None)
+        );
         assert_eq!(cells[15].precision().to_string(), "4:64 float32");
         let mut hashes: Vec<&str> = cells.iter().map(|cell| &*cell.loaded.sha256).collect();
         hashes.sort_unstable();
