@@ -1,7 +1,8 @@
 //! Our CUDA kernels against MLX's own operations, on a machine with an NVIDIA GPU; elsewhere it says so and does nothing.
 //!
-//!     cargo run --release --example cuda_check
+//!     cargo run --release --example cuda_check [models|products [N]]
 //!
+//! N is one kind of product, from 1 to 7: most of the time goes into compiling kernels, which several processes can share.
 //! Products are compared with float32 products of the dequantised weights, whole models with the same model without our
 //! kernels; and a row's bits must not depend on the rows beside it. The exit code is 1 where something is wrong.
 
@@ -31,20 +32,26 @@ mod linux {
     const ROWS: i32 = 16;
 
     pub fn main() -> Result<()> {
-        ensure!(std::env::var_os(cuda::WANTED).is_some(), "set {}: the kernels are off without it", cuda::WANTED);
+        let mut args = std::env::args().skip(1);
+        let wanted = args.next();
+        let kind: Option<usize> = args.next().map(|kind| kind.parse()).transpose().context("N is no number")?;
+        let wants = |part: &str| wanted.as_deref().is_none_or(|wanted| wanted == part);
+        let known = wants("products") || (wants("models") && kind.is_none());
+        ensure!(known && kind.is_none_or(|kind| (1..=7).contains(&kind)), "usage: cuda_check [models|products [N]]");
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {
             eprintln!("cuda_check: MLX does not compute on an NVIDIA GPU here; nothing was checked");
             return Ok(());
         }
-        // Every kind of kernel once or twice: each takes a second or two to compile.
-        for (name, bits) in [("smollm2-135m", 0), ("qwen3-0.6b", 4), ("mistral-7b", 8)] {
+        // Every kind of kernel once or twice: each takes a second or two to compile, several minutes in all.
+        let models = [("smollm2-135m", 0), ("qwen3-0.6b", 4), ("mistral-7b", 8)];
+        for (name, bits) in models.into_iter().filter(|_| wants("models")) {
             let quantize = (bits > 0).then_some(Quantization { bits, group_size: 64 });
             let model = TimedModel::load(name, Some(ridgepoint::scenario::Dtype::Bfloat16), quantize)?;
             whole(name, bits, &model.transformer, &model.tokens(600))
                 .with_context(|| format!("{name} at {bits} bits"))?;
         }
-        for (dtype, inputs, outputs, quantized) in [
+        let cases = [
             (Dtype::Bfloat16, 4096, 6144, None),
             (Dtype::Bfloat16, 4096, 6144, Some((4, 64))),
             (Dtype::Bfloat16, 4096, 6144, Some((8, 64))),
@@ -52,8 +59,11 @@ mod linux {
             (Dtype::Float16, 2048, 32800, None),
             (Dtype::Float16, 2048, 32800, Some((4, 128))),
             (Dtype::Float16, 2048, 32800, Some((8, 128))),
-        ] {
-            products(dtype, inputs, outputs, quantized)?;
+        ];
+        for (place, (dtype, inputs, outputs, quantized)) in cases.into_iter().enumerate() {
+            if wants("products") && kind.is_none_or(|kind| kind == place + 1) {
+                products(dtype, inputs, outputs, quantized)?;
+            }
         }
         println!("all is well");
         Ok(())

@@ -1,13 +1,13 @@
 //! The engine's steps on this machine, one CSV line a sample, for a comparison with scripts/peers/engine_peer.py.
 //!
-//!     cargo run --release --example engine_bench MODEL [BITS [REPEATS]]
+//!     cargo run --release --example engine_bench MODEL [BITS [REPEATS [system]]]
 //!
 //! MODEL is a name of scenarios/models/ (mistral-7b) or a checkpoint; BITS quantises it in groups of 64, 0 leaves it as it
-//! is. After a context of 256 tokens it times: `plain`, a token of pipelined greedy decoding; `t(b)`, one synchronous
-//! forward of b tokens with the choice of the next ones; `build(b)`, the same without evaluation, which is the CPU's share
-//! of it; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
+//! is; `system` leaves all to MLX. After a context of 256 tokens it times: `plain`, a token of pipelined greedy decoding;
+//! `t(b)`, one synchronous forward of b tokens with the choice of the next ones; `build(b)`, its part until the graph is
+//! there; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::argmax_axis;
 use ridgepoint::decode::sampling::Sampling;
@@ -29,9 +29,15 @@ const DRAFT_LAYERS: usize = 2;
 
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let model = args.next().context("usage: engine_bench MODEL [BITS [REPEATS]]")?;
+    let model = args.next().context("usage: engine_bench MODEL [BITS [REPEATS [system]]]")?;
     let bits: i32 = args.next().map_or(Ok(0), |bits| bits.parse()).context("BITS is no number")?;
     let repeats: usize = args.next().map_or(Ok(5), |repeats| repeats.parse()).context("REPEATS is no number")?;
+    let system = args.next().is_some_and(|who| who == "system");
+    #[cfg(target_os = "linux")]
+    if system {
+        ridgepoint::blas::configure(ridgepoint::blas::Choice::System, None);
+    }
+    ensure!(!system || cfg!(target_os = "linux"), "our kernels serve on Linux alone");
     device::select(None)?;
     let quantize = (bits > 0).then_some(Quantization { bits, group_size: 64 });
     let model = TimedModel::load(&model, None, quantize)?;
@@ -81,7 +87,8 @@ fn step(model: &Transformer, cache: &mut KvCache, tokens: &Array) -> Result<(f64
 
 /// Plain and speculative decoding as `tune` times them.
 fn decoding(model: &Transformer, text: &[u32], print: &dyn Fn(&str, f64)) -> Result<()> {
-    let request = Request { prompt: text, max_tokens: TOKENS, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
+    let request =
+        Request { prompt: text, max_tokens: TOKENS, sampling: Sampling::GREEDY, seed: 0, end_ids: &[], read: None };
     let run = plain::decode(model, &request, &mut |_| ())?;
     print("plain", run.seconds / run.tokens.len() as f64);
     let mut drafter = ModelDrafter::new(model.truncated(DRAFT_LAYERS));

@@ -1,11 +1,8 @@
 //! `ridgepoint analyze` on a results folder and on a CSV of another program.
 
-#[path = "support/results_folder.rs"]
-mod results_folder;
-
+use crate::results_folder::{FRESH, Folder, PROMPTS, finished, seconds};
 use assert_cmd::Command;
-use results_folder::{FRESH, Folder, PROMPTS, finished, seconds};
-use ridgepoint::results::Design;
+use ridgepoint::results::{Design, PredictionRow, read};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -48,6 +45,19 @@ fn a_folder_gives_its_decisions_as_text_and_json() {
     assert!(text.contains("Draft 2 tokens a round with lookup: 1.2"), "{text}");
     assert!(text.contains("confirmed on 16 prompts that had no part in the choice, because a round yields"), "{text}");
     assert!(text.contains("Do not draft with skip"), "{text}");
+    // Tokens a round over its time is the predicted speed-up, whatever widths the rounds had.
+    let number = |after: &str| -> f64 {
+        let number = text.split(after).nth(1).unwrap().split_whitespace().next().unwrap();
+        number.parse().unwrap()
+    };
+    let predictions: Vec<PredictionRow> = read(root.path()).unwrap();
+    let predicted = |length: u64| {
+        let row =
+            predictions.iter().find(|row| (row.drafter.as_str(), row.draft_length) == ("lookup", length)).unwrap();
+        row.replay_tok_per_s.unwrap()
+    };
+    let explained = number("because a round yields ") / number("tokens for the time of ");
+    assert!((explained / (predicted(2) / predicted(0)) - 1.0).abs() < 0.01, "{text}");
 
     assert!(text.contains("Model Confidence Set γ=2; they agree with the decision"), "{text}");
     assert!(text.contains("plain runs in time: drift"), "{text}");
@@ -320,4 +330,29 @@ fn a_run_that_could_stop_at_any_time_is_decided_on_by_wider_bounds() {
         warnings.contains("not contrasted, as a race or an any-time run stops where its own data say"),
         "{warnings}"
     );
+}
+
+#[test]
+fn what_vllm_measured_is_decided_on() {
+    let root = tempfile::tempdir().unwrap();
+    let requests = 24;
+    let bench = |draft_length: usize, token_s: f64| {
+        // Sixteen tokens behind the first one, of requests of different speed.
+        let times = |request: usize| vec![token_s * (1.0 + 0.01 * (request % 5) as f64); 16];
+        let itls: Vec<Vec<f64>> = (0..requests).map(times).collect();
+        let file = json!({ "input_lens": vec![9; requests], "output_lens": vec![17; requests], "itls": itls,
+                           "errors": vec![""; requests], "max_concurrency": 1,
+                           "spec_decode_per_position_acceptance_rates": vec![0.5; draft_length] });
+        let path = root.path().join(format!("{draft_length}.json"));
+        fs::write(&path, file.to_string()).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let files = [bench(0, 0.01), bench(2, 0.005), bench(4, 0.006)];
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let output = analyze(&files).assert().success().get_output().clone();
+    let (text, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(text.contains("Draft 2 tokens a round with vllm: 2.000 times as fast as plain decoding"), "{text}");
+    assert!(notes.contains("ridgepoint: note: each file was measured in one go"), "{notes}");
+    let decisions = json_lines(&files);
+    assert_eq!(decisions[0]["recommended"], json!(2));
 }

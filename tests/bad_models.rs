@@ -2,12 +2,9 @@
 //! do, the right exit code, and nothing left behind.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::{Workplace, check_refusal};
 use serde_json::json;
 use std::fs;
-use tiny::{Workplace, check_refusal};
 
 /// Commands that load the model they name.
 fn loaders(model: &str) -> [Vec<&str>; 2] {

@@ -2,11 +2,8 @@
 //! what to do, the right exit code, and nothing left behind.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::{Workplace, check_refusal};
 use std::fs::{self, File};
-use tiny::{Workplace, check_refusal};
 
 #[test]
 fn fields_of_a_scenario() {

@@ -1,9 +1,7 @@
 //! `ridgepoint corpus` as a program on a tiny checkpoint, and its many texts at once against one at a time.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::Workplace;
 use mlx_rs::{Array, Dtype};
 use ridgepoint::corpus::batch::{Start, complete};
 use ridgepoint::corpus::store::Manifest;
@@ -18,7 +16,6 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 use std::time::{Duration, Instant};
-use tiny::Workplace;
 
 /// One byte a token; the id 2 ends a turn.
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role[0] }}>{{ m.content }}\u{2}{% endfor %}{% if add_generation_prompt %}<a>{% endif %}";
@@ -116,7 +113,8 @@ fn greedy_texts_are_those_of_plain_decoding() {
         .collect();
     let plain = |start: &Start, end_ids: &[u32]| {
         let max_tokens = start.length - start.prompt.len();
-        let request = Request { prompt: &start.prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids };
+        let request =
+            Request { prompt: &start.prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids, read: None };
         [&start.prompt[..], &plain::decode(model, &request, &mut |_| ()).unwrap().tokens].concat()
     };
     // Ids that the texts have, so that some end early.

@@ -1,9 +1,7 @@
 //! Training of drafters: against an independent implementation, bit-equal on resuming, and what is refused.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::Workplace;
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::{Array, Dtype};
 use ridgepoint::decode::sampling::Sampling;
@@ -28,7 +26,6 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tiny::Workplace;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -280,7 +277,8 @@ fn a_trained_drafter_drafts_in_use_as_its_evaluation_says() {
         for start in 0..12u32 {
             let prompt: Vec<u32> = (0..6).map(|n| (start * 31 + n * 17) % 256).collect();
             let max_tokens = 40;
-            let request = Request { prompt: &prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
+            let request =
+                Request { prompt: &prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[], read: None };
             let mut rounds = Vec::new();
             let mut observe = |round: Round| rounds.push(round.accepted);
             speculative::decode(&model.transformer, drafter.as_mut(), DRAFT_LENGTH, &request, &mut observe).unwrap();

@@ -1,9 +1,7 @@
 //! A trained drafter's folder: what is proposed from it, with few ids and with all, and what is said of a bad one.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::Workplace;
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::ops::{concatenate, softmax_axis};
 use mlx_rs::{Array, Dtype};
@@ -21,7 +19,6 @@ use serde_json::{Value, json};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use tiny::Workplace;
 
 const VOCAB: u32 = 256;
 const GREEDY: Sampling = Sampling::GREEDY;
@@ -89,7 +86,7 @@ fn text(target: &Transformer, length: usize) -> Vec<u32> {
     let mut text = vec![5, 17, 3, 40];
     let mut state = 7u32;
     while text.len() < length {
-        let request = Request { prompt: &text, max_tokens: 6, sampling: GREEDY, seed: 0, end_ids: &[] };
+        let request = Request { prompt: &text, max_tokens: 6, sampling: GREEDY, seed: 0, end_ids: &[], read: None };
         text.extend(plain::decode(target, &request, &mut |_| ()).unwrap().tokens);
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         text.push((state >> 8) % VOCAB);
@@ -197,7 +194,8 @@ fn speculation_is_lossless_and_replayed(place: &Workplace, file: &str) {
     assert_eq!(bytes, file == "bytes.toml");
     let mut accepted = 0;
     for prompt in [[5, 17, 3, 40], [200, 9, 9, 1], [77, 78, 79, 80]] {
-        let request = |max_tokens| Request { prompt: &prompt, max_tokens, sampling: GREEDY, seed: 0, end_ids: &[] };
+        let request =
+            |max_tokens| Request { prompt: &prompt, max_tokens, sampling: GREEDY, seed: 0, end_ids: &[], read: None };
         let expected = plain::decode(model, &request(48), &mut |_| ()).unwrap().tokens;
         let whole = [&prompt[..], &expected].concat();
         let matches = drafter.matches(&whole, prompt.len(), 40, 8).unwrap();
@@ -239,7 +237,7 @@ fn at_a_temperature_committed_tokens_have_the_targets_distribution() {
     }
     let mut observed = vec![0.0; 2 * BINS];
     for seed in 0..RUNS {
-        let request = Request { prompt: &prompt, max_tokens: 1, sampling, seed, end_ids: &[] };
+        let request = Request { prompt: &prompt, max_tokens: 1, sampling, seed, end_ids: &[], read: None };
         let run = speculative::decode(model, drafter.as_mut(), 2, &request, &mut |_| ()).unwrap();
         observed[bin_of[run.tokens[0] as usize]] += 1.0;
     }
@@ -283,7 +281,8 @@ fn a_drafter_of_hidden_states_changes_no_token_and_its_trace_replays_it() {
     let mut drafter = drafter(&place, &target, "own.toml");
     let mut matched = 0;
     for prompt in [[5, 17, 3, 40], [200, 9, 9, 1], [77, 78, 79, 80]] {
-        let request = |max_tokens| Request { prompt: &prompt, max_tokens, sampling: GREEDY, seed: 0, end_ids: &[] };
+        let request =
+            |max_tokens| Request { prompt: &prompt, max_tokens, sampling: GREEDY, seed: 0, end_ids: &[], read: None };
         let expected = plain::decode(model, &request(48), &mut |_| ()).unwrap().tokens;
         let whole = [&prompt[..], &expected].concat();
         let (hidden, _) = features(model, &whole);

@@ -1,11 +1,8 @@
 //! `ridgepoint fetch` against a hub on loopback.
 #![cfg(feature = "mlx")]
 
-#[path = "support/hub_server.rs"]
-mod hub_server;
-
+use crate::hub_server::{COMMIT, HubServer};
 use assert_cmd::Command;
-use hub_server::{COMMIT, HubServer};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

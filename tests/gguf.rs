@@ -14,6 +14,7 @@ const FILES: [&str; 5] = ["llama", "llama-bias", "llama-rope-factors", "qwen2", 
 const FLOAT32: LoadOptions = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
 
 fn path(file: &str) -> PathBuf {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/gguf").join(file)
 }
 

@@ -50,7 +50,7 @@ fn golden() -> Golden {
 }
 
 fn request(prompt: &[u32], max_tokens: usize) -> Request<'_> {
-    Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] }
+    Request { prompt, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[], read: None }
 }
 
 fn drafter(target: &LanguageModel, spec: &str) -> Box<dyn Drafter> {

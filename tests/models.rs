@@ -35,6 +35,7 @@ fn golden(path: &Path) -> Golden {
 }
 
 fn load(path: &Path) -> Transformer {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     // The oracles compute in float32, whatever the file stores.
     let options = LoadOptions { dtype: Some(Dtype::Float32), quantize: None };
     ridgepoint::model::load(path, &options).unwrap().1

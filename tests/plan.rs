@@ -1,8 +1,5 @@
 //! `ridgepoint plan` as a user runs it.
 
-#[path = "support/results_folder.rs"]
-mod results_folder;
-
 use assert_cmd::Command;
 use ridgepoint::stats::power::{prompts_to_decide, prompts_to_detect};
 use serde_json::Value;
@@ -39,7 +36,7 @@ fn a_declared_spread_gives_prompts_and_minutes() {
 #[test]
 fn a_pilot_gives_the_spread_and_the_time_of_a_run() {
     let root = tempfile::tempdir().unwrap();
-    results_folder::finished(root.path());
+    crate::results_folder::finished(root.path());
     let found = planned(&["--detect", "1%", "--pilot", root.path().to_str().unwrap()]);
     let lookup = &found["drafters"][0];
     assert_eq!((lookup["drafter"].as_str(), lookup["pilot_prompts"].as_u64()), (Some("lookup"), Some(24)));

@@ -1,10 +1,7 @@
 //! `ridgepoint analyze` on several results folders.
 
-#[path = "support/results_folder.rs"]
-mod results_folder;
-
+use crate::results_folder::Folder;
 use assert_cmd::Command;
-use results_folder::Folder;
 use ridgepoint::results::{ContrastRow, RegimeRow, read};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -86,7 +86,8 @@ fn compare(drafter: &mut dyn Drafter, temperature: f32, length: usize) -> ([[f64
     let mut differences: [[Vec<f64>; 3]; 3] = Default::default();
     let mut total = Counts::default();
     for seed in 0..SEEDS {
-        let request = |seed| Request { prompt: &PROMPT, max_tokens: TOKENS + LONGEST, sampling, seed, end_ids: &[] };
+        let request =
+            |seed| Request { prompt: &PROMPT, max_tokens: TOKENS + LONGEST, sampling, seed, end_ids: &[], read: None };
         let (text, counts) = run(&target, drafter, length, &request(seed));
         let plain = plain::decode(&target, &request(SEEDS + seed), &mut |_| ()).unwrap().tokens;
         let expected = [

@@ -21,6 +21,7 @@ struct Case {
 }
 
 fn golden() -> Golden {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     serde_json::from_str(include_str!("golden/sampling.json")).unwrap()
 }
 

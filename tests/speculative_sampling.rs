@@ -129,6 +129,7 @@ fn goodness_of_fit(observed: &[u64], chances: &[f64]) -> f64 {
 
 /// The p-values of the joint distributions of tokens 1 and 2 and of tokens 3 and 4.
 fn p_values(number: usize, drafter: &Drafter, draft_length: usize, rule: &Rule) -> [f64; 2] {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     let target = Bigrams::random(1, 1.2);
     let texts = decode(number, &target, drafter, draft_length, rule).unwrap();
     [0, 2].map(|skipped| {

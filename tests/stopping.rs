@@ -3,7 +3,7 @@
 
 use mlx_rs::Dtype;
 use ridgepoint::decode::sampling::Sampling;
-use ridgepoint::decode::{Request, plain, speculative};
+use ridgepoint::decode::{Request, plain, prefill, speculative};
 use ridgepoint::draft::Drafter;
 use ridgepoint::draft::combined::Combined;
 use ridgepoint::draft::host::HostDrafter;
@@ -32,7 +32,7 @@ fn load(name: &str) -> Transformer {
 }
 
 fn request(max_tokens: usize) -> Request<'static> {
-    Request { prompt: &PROMPT, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] }
+    Request { prompt: &PROMPT, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[], read: None }
 }
 
 /// The same model at fewer bits: often right, not always.
@@ -158,5 +158,23 @@ fn padded_verifications_commit_the_same_tokens() {
         let (tokens, rounds, _) = run(&target, drafter.as_mut(), draft_length, &padding);
         assert_eq!(tokens, text, "γ={draft_length}");
         assert_eq!(rounds, run(&target, drafter.as_mut(), draft_length, &Padding::default()).1, "γ={draft_length}");
+    }
+}
+
+/// Runs may start from one cache that has read the prompt.
+#[test]
+fn a_run_from_a_copy_of_the_cache_is_the_same_and_leaves_it_alone() {
+    for name in ["llama", "qwen3"] {
+        let target = load(name);
+        let expected = plain::decode(&target, &request(TOKENS), &mut |_| ()).unwrap().tokens;
+        let mut cache = target.new_cache();
+        prefill(&target, &mut cache, &PROMPT).unwrap();
+        let request = Request { read: Some(&cache), ..request(TOKENS) };
+        for (drafter_name, mut drafter) in drafters(&target) {
+            let run = speculative::decode(&target, drafter.as_mut(), LONGEST, &request, &mut |_| ()).unwrap();
+            assert_eq!(run.tokens, expected, "{name}, {drafter_name}");
+            assert_eq!(plain::decode(&target, &request, &mut |_| ()).unwrap().tokens, expected, "{name}");
+        }
+        assert_eq!(cache.len(), PROMPT.len() as i32 - 1);
     }
 }

@@ -1,12 +1,9 @@
 //! `ridgepoint sweep` on a tiny checkpoint: cells of precisions and contexts, and a model that is missing.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::Workplace;
 use ridgepoint::results::{CellRow, CellState, CostRow, PromptRow, RunRow, read, read_raw};
 use std::collections::BTreeSet;
-use tiny::Workplace;
 
 const SCENARIO: &str = r#"
 name = "cells"

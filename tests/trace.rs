@@ -21,6 +21,7 @@ const POSITIONS: usize = 70;
 const DRAFT_LENGTH: usize = 4;
 
 fn load(name: &str) -> Transformer {
+    mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/models").join(name);
     ridgepoint::model::load(&path, &LoadOptions { dtype: Some(Dtype::Float32), quantize: None }).unwrap().1
 }
@@ -32,7 +33,8 @@ fn text(model: &Transformer) -> Vec<u32> {
     while text.len() < FIRST + POSITIONS + DRAFT_LENGTH {
         state = state.wrapping_mul(1664525).wrapping_add(1013904223);
         let max_tokens = (state >> 24) as usize % 8;
-        let request = Request { prompt: &text, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[] };
+        let request =
+            Request { prompt: &text, max_tokens, sampling: Sampling::GREEDY, seed: 0, end_ids: &[], read: None };
         text.extend(plain::decode(model, &request, &mut |_| ()).unwrap().tokens);
         text.push((state >> 8) % 90);
     }

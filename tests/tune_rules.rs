@@ -1,16 +1,13 @@
 //! `ridgepoint tune` and `generate` with drafters that have a stopping rule: files, exact replay, refusals.
 #![cfg(feature = "mlx")]
 
-#[path = "support/tiny.rs"]
-mod tiny;
-
+use crate::tiny::Workplace;
 use ridgepoint::results::{
     CalibrationRow, DecisionRow, DraftTokenRow, PolicyRow, PredictionRow, RunRow, StopRuleRow, StopThresholdRow,
     TraceRow, read,
 };
 use std::collections::BTreeSet;
 use std::fs;
-use tiny::Workplace;
 
 const DRAFTS: &str = r#"drafts = ["half.toml", "half-sure.toml", "half-average.toml", "half-cost.toml", "both.toml"]"#;
 

@@ -63,9 +63,9 @@ pub struct RegimeChoice {
 pub struct Why {
     /// Committed tokens a round.
     pub tau: f64,
-    /// t(γ+1) over T_AR: what a verification costs in plain tokens.
+    /// What a verification costs in plain tokens: its time over T_AR, on average over the widths that the rounds had.
     pub verification: f64,
-    /// The proposal's time over T_AR.
+    /// The proposal's, likewise.
     pub proposal: f64,
 }
 
@@ -255,7 +255,8 @@ impl Source<'_> {
         choice.warnings.extend(mixture.map(str::to_string));
         let arms = arm_rows(&choice, &comparisons);
         let rounds = round_times(&comparisons, &arms);
-        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, rounds, why: self.why(&choice), choice, complete }))
+        let why = self.why(&choice, &rounds);
+        Ok(Ok(RegimeChoice { row: self.row(&choice), arms, rounds, why, choice, complete }))
     }
 
     /// The choice on the tuning prompts with the blocks that it rests on, or why there is none yet.
@@ -337,14 +338,14 @@ impl Source<'_> {
         Some(point.regime())
     }
 
-    fn why(&self, choice: &Choice) -> Option<Why> {
+    fn why(&self, choice: &Choice, rounds: &[RoundTime]) -> Option<Why> {
         let length = choice.notable_length()?;
-        let costs = self.timing?.costs(&choice.drafter).ok()?;
-        let timed = choice.arm(length)?;
+        let plain_ms = 1e3 * self.timing?.plain_s;
+        let round = rounds.iter().find(|round| round.draft_length == length)?;
         Some(Why {
-            tau: timed.tau()?,
-            verification: costs.verify_s(length as usize + 1)? / costs.plain_s,
-            proposal: costs.draft.at(length as usize)? / costs.plain_s,
+            tau: round.tau,
+            verification: round.verification_ms / plain_ms,
+            proposal: round.proposal_ms / plain_ms,
         })
     }
 }

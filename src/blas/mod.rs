@@ -35,12 +35,12 @@ static THREADS: AtomicUsize = AtomicUsize::new(0);
 static SERVED: AtomicUsize = AtomicUsize::new(0);
 static ENGINE: OnceLock<Engine> = OnceLock::new();
 
-/// Who computes the float32 products.
+/// Who computes the float32 products on the CPU, and what `fused::cuda` serves on an NVIDIA GPU.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// This module, and the system's BLAS for what it does not serve.
+    /// This program, and the system's library for what it does not serve.
     Ours,
-    /// The system's BLAS for everything.
+    /// The system's library for everything.
     System,
 }
 

@@ -12,7 +12,7 @@ use crate::report::{
     baseline_notes, category_line, contrast_sentence, decision_table, hypothesis_table, opinions, policy_line, race,
     reference_text, regime_page, regime_table, sentence,
 };
-use crate::results::{Kind, PredictionRow, Stamp, read_llama_bench, write, write_text};
+use crate::results::{Kind, PredictionRow, RunRow, Stamp, read_llama_bench, read_vllm, write, write_text};
 use crate::scenario::REFERENCE_FILE;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -22,10 +22,11 @@ use std::path::{Path, PathBuf};
 /// Rebuild every derived file of a results folder from its raw files, byte for byte, and print the decisions; or decide
 /// on any CSV with the columns prompt, arm (the draft length), seconds and tokens; or, of several folders, print the map of
 /// their regimes and whether the best draft length differs between them; or, of a published cost curve (reference.toml
-/// beside cost.csv), what it implies and what it does not; or, of llama-bench -o json, the cost curve in it
+/// beside cost.csv), what it implies and what it does not; or, of llama-bench -o json, the cost curve in it; or decide on
+/// what vllm bench serve --save-result --save-detailed wrote, one file for each draft length
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Results folders, or one CSV file, or one JSON file of llama-bench
+    /// Results folders, or one CSV file, or one JSON file of llama-bench, or several of vllm bench serve
     #[arg(value_name = "DIR|FILE", required = true)]
     paths: Vec<PathBuf>,
     /// Of several folders: write regimes.csv and contrasts.csv into this folder
@@ -37,13 +38,13 @@ pub struct Args {
     /// Print one JSON object a decision instead of tables
     #[arg(long)]
     json: bool,
-    /// Simultaneous confidence (CSV files; a folder has its scenario's)
+    /// Simultaneous confidence (files; a folder has its scenario's)
     #[arg(long, default_value_t = 0.95)]
     confidence: f64,
-    /// Loss to the best length that does not matter (CSV files; a folder has its scenario's)
+    /// Loss to the best length that does not matter (files; a folder has its scenario's)
     #[arg(long, value_name = "SHARE", default_value_t = 0.02)]
     margin: f64,
-    /// Seed of the resampling (CSV files; a folder has its scenario's)
+    /// Seed of the resampling (files; a folder has its scenario's)
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Analyse a folder although it mixes machines or versions, and say so
@@ -55,18 +56,33 @@ pub fn run(args: &Args, _global: &Global) -> Result<()> {
     if let Some(file) = &args.page {
         return write_page(args, file);
     }
-    let [path] = args.paths.as_slice() else { return map(args) };
-    if args.out.is_some() {
+    let files = args.paths.iter().all(|path| is_json(path));
+    if args.out.is_some() && (files || args.paths.len() == 1) {
         return Err(usage!("--out: the map of regimes needs several results folders; name more than one"));
     }
+    let [path] = args.paths.as_slice() else { return if files { vllm(args) } else { map(args) } };
     if path.join(REFERENCE_FILE).exists() {
         return published(args, path);
     }
-    match path.extension() {
-        _ if path.is_dir() => folder(path, args.json, args.allow_mixed),
-        Some(ending) if ending == "json" => llama_bench(args, path),
-        _ => analyze_file(args, path),
+    if path.is_dir() {
+        folder(path, args.json, args.allow_mixed)
+    } else if is_json(path) {
+        llama_bench(args, path)
+    } else {
+        decide(args, &path.display().to_string(), &read_minimal(path)?)
     }
+}
+
+fn is_json(path: &Path) -> bool {
+    !path.is_dir() && path.extension().is_some_and(|ending| ending == "json")
+}
+
+/// Decides on the runs of another program, a file for each draft length.
+fn vllm(args: &Args) -> Result<()> {
+    let (runs, notes) = read_vllm(&args.paths)?;
+    decide(args, "vllm", &runs)?;
+    notes.iter().for_each(|note| eprintln!("ridgepoint: note: {note}"));
+    Ok(())
 }
 
 /// Shows the cost curves of another program.
@@ -216,11 +232,12 @@ pub fn show(derived: &Derived, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn analyze_file(args: &Args, path: &Path) -> Result<()> {
+/// Decides on runs that were not measured here, and prints it.
+fn decide(args: &Args, name: &str, runs: &[RunRow]) -> Result<()> {
     let (confidence, practical_margin, seed) = (args.confidence, args.margin, args.seed);
     let rules = Rules { confidence, practical_margin, seed, method: None, texts_per_prompt: 1 };
-    let complete = complete_blocks(&read_minimal(path)?, "tune", &[])?;
-    let choice = choose(&path.display().to_string(), &complete, &rules)?;
+    let complete = complete_blocks(runs, "tune", &[])?;
+    let choice = choose(name, &complete, &rules)?;
     if args.json {
         println!("{}", as_json(&choice)?);
     } else {

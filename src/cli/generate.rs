@@ -100,7 +100,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let draft_length = drafter.as_ref().map_or(0, |_| args.draft_length);
     model.check_room(prompt.len().saturating_add(args.max_tokens).saturating_add(draft_length))?;
     let end_ids: &[u32] = if args.ignore_eos { &[] } else { &model.end_ids };
-    let request = Request { prompt: &prompt, max_tokens: args.max_tokens, sampling, seed: args.seed, end_ids };
+    let (max_tokens, seed) = (args.max_tokens, args.seed);
+    let request = Request { prompt: &prompt, max_tokens, sampling, seed, end_ids, read: None };
 
     let mut output = Output::new(&model, !args.json);
     let mut observe = |round: Round| output.round(round);

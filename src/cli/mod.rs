@@ -53,7 +53,8 @@ pub struct Global {
     #[cfg(feature = "mlx")]
     #[arg(long, global = true, value_name = "cpu|gpu")]
     pub device: Option<crate::machine::device::DeviceKind>,
-    /// Who computes float32 products on the CPU: this program, or the system's BLAS
+    /// Who computes float32 products on the CPU, and 16-bit forwards of few tokens on an NVIDIA GPU: this program, or the
+    /// system's BLAS and MLX
     #[cfg(all(feature = "mlx", target_os = "linux"))]
     #[arg(long, global = true, value_name = "ours|system", default_value = "ours")]
     pub blas: crate::blas::Choice,

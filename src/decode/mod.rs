@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub seed: u64,
     /// Ids that end the text; empty while timing, so that every arm commits the same number of tokens.
     pub end_ids: &'a [u32],
+    /// The target's cache after all of the prompt but the last token, to start from a copy of it; if none, they are read.
+    pub read: Option<&'a KvCache>,
 }
 
 /// What a run did, and how long it took.
@@ -86,6 +88,17 @@ pub fn prefill_hidden(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) 
         return Ok(zeros_dtype(&[1, 0, model.config.hidden_size], model.dtype())?);
     }
     Ok(concatenate(&all, 1)?)
+}
+
+/// A cache with room for `room` tokens that holds all of the request's prompt but the last token.
+fn start(model: &Transformer, request: &Request, room: i32) -> Result<KvCache> {
+    if let Some(read) = request.read {
+        return read.copied(room);
+    }
+    let mut cache = model.new_cache();
+    cache.reserve(room);
+    prefill(model, &mut cache, request.prompt)?;
+    Ok(cache)
 }
 
 /// One token a row of `logits` (`[n, vocab]` to `[n]`); a key is spent only where chance decides.

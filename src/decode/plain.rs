@@ -3,7 +3,7 @@
 
 use super::keys::KeyStream;
 use super::sampling::Sampling;
-use super::{Request, Round, Run, choose, prefill};
+use super::{Request, Round, Run, choose, start};
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
@@ -14,9 +14,7 @@ use std::time::Instant;
 /// Decodes one token a step. `observe` is called once a token, after the next step was submitted.
 pub fn decode(model: &Transformer, request: &Request, observe: &mut dyn FnMut(Round)) -> Result<Run> {
     let started = Instant::now();
-    let mut cache = model.new_cache();
-    cache.reserve((request.prompt.len() + request.max_tokens) as i32);
-    prefill(model, &mut cache, request.prompt)?;
+    let mut cache = start(model, request, (request.prompt.len() + request.max_tokens) as i32)?;
     let prefill_seconds = started.elapsed().as_secs_f64();
 
     let started = Instant::now();

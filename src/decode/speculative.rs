@@ -3,7 +3,7 @@
 use super::accept::{self, Accepted};
 use super::keys::KeyStream;
 use super::sampling::Sampling;
-use super::{Request, Round, Run, prefill, prefill_hidden};
+use super::{Request, Round, Run, prefill_hidden, start};
 use crate::draft::{Drafter, Proposal};
 use crate::model::cache::KvCache;
 use crate::model::transformer::Transformer;
@@ -40,14 +40,15 @@ pub fn decode_padded(
     // The last round may start one token before the end and still drafts and verifies at full length.
     let padded = padding.most(draft_length + 1);
     let room = (request.prompt.len() + request.max_tokens + draft_length + padded) as i32;
-    let mut cache = model.new_cache();
-    cache.reserve(room);
+    let mut cache;
     if drafter.hidden_size().is_some() {
+        cache = model.new_cache();
+        cache.reserve(room);
         let hidden = prefill_hidden(model, &mut cache, request.prompt)?;
         drafter.begin(request.prompt, room)?;
         drafter.observe(&hidden)?;
     } else {
-        prefill(model, &mut cache, request.prompt)?;
+        cache = start(model, request, room)?;
         drafter.begin(request.prompt, room)?;
     }
     let prefill_seconds = started.elapsed().as_secs_f64();

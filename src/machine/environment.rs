@@ -33,7 +33,7 @@ pub struct Environment {
     pub mlx_version: String,
     /// Which build of MLX runs.
     pub mlx_build: MlxBuild,
-    /// What computes float32 products on the CPU.
+    /// What computes float32 products on the CPU, and 16-bit ones of few rows on an NVIDIA GPU.
     pub blas: Blas,
     /// Environment variables in force that change the number of threads or MLX's behaviour.
     pub variables: BTreeMap<String, String>,
@@ -47,12 +47,12 @@ pub struct Environment {
     pub time_utc: String,
 }
 
-/// What computes float32 products on the CPU.
+/// What computes float32 products on the CPU, and 16-bit ones of few rows on an NVIDIA GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blas {
     /// `ridgepoint` for this program's own products, else the library's name and version.
     pub name: String,
-    /// Instruction set of our own products; empty where a library does them all.
+    /// Instruction set of our own products, `cuda` on an NVIDIA GPU; empty where a library does them all.
     pub kernel: &'static str,
     /// Threads of a product, where known.
     pub threads: Option<usize>,
@@ -96,7 +96,7 @@ impl Environment {
             os: operating_system(),
             mlx_version: mlx::version(),
             mlx_build: mlx_build(),
-            blas: blas(),
+            blas: blas(device),
             variables: variables(),
             ridgepoint_version: env!("CARGO_PKG_VERSION"),
             git_commit: option_env!("RIDGEPOINT_COMMIT"),
@@ -122,21 +122,16 @@ impl fmt::Display for MlxBuild {
 }
 
 #[cfg(target_os = "linux")]
-fn blas() -> Blas {
+fn blas(device: DeviceKind) -> Blas {
     let found = crate::blas::describe();
+    let kernel = if device == DeviceKind::Gpu && !found.kernel.is_empty() { "cuda" } else { found.kernel };
     // Only the file's name: its folder says nothing on another machine.
     let library = found.system_library.map(|path| file_name(Path::new(&path)).into_owned());
-    Blas {
-        name: found.name,
-        kernel: found.kernel,
-        threads: Some(found.threads),
-        library,
-        is_reference: found.is_reference,
-    }
+    Blas { name: found.name, kernel, threads: Some(found.threads), library, is_reference: found.is_reference }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn blas() -> Blas {
+fn blas(_device: DeviceKind) -> Blas {
     let name = String::from("Accelerate");
     Blas { name: name.clone(), kernel: "", threads: None, library: Some(name), is_reference: false }
 }

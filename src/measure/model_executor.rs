@@ -9,9 +9,10 @@ use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain, prefill_hidden};
+use crate::decode::{Request, plain, prefill, prefill_hidden};
 use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
+use crate::model::cache::KvCache;
 use crate::model::language_model::LanguageModel;
 use crate::model::transformer::Transformer;
 use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
@@ -36,7 +37,7 @@ impl Texts {
     /// What a run in a block is asked for: exactly `max_tokens` tokens, the end of the text ignored.
     fn request(&self, prompt: usize, block: u64, max_tokens: usize) -> Request<'_> {
         let (sampling, seed) = (self.sampling, self.block_seed(block));
-        Request { prompt: &self.prompts[prompt], max_tokens, sampling, seed, end_ids: &[] }
+        Request { prompt: &self.prompts[prompt], max_tokens, sampling, seed, end_ids: &[], read: None }
     }
 
     /// Of what is left to chance in a block. Those of consecutive blocks are set far apart.
@@ -61,6 +62,8 @@ pub struct ModelExecutor<'a> {
     limits: Option<Limits>,
     /// The plain text of the block used last, with its number.
     plain: Option<(u64, Vec<u32>)>,
+    /// The prompt used last, as the target has read it: every run of it starts from a copy.
+    read: Option<(usize, KvCache)>,
     stop_rules: Vec<StopRuleRow>,
     rules: Rules,
 }
@@ -87,6 +90,7 @@ impl<'a> ModelExecutor<'a> {
             behind: Vec::new(),
             limits: None,
             plain: None,
+            read: None,
             rules: Rules::default(),
         }
     }
@@ -257,7 +261,13 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
-        let request = self.texts.request(prompt, block, max_tokens);
+        if self.read.as_ref().is_none_or(|(of, _)| *of != prompt) {
+            let mut cache = self.target.transformer.new_cache();
+            prefill(&self.target.transformer, &mut cache, &self.texts.prompts[prompt])?;
+            self.read = Some((prompt, cache));
+        }
+        let read = self.read.as_ref().map(|(_, cache)| cache);
+        let request = Request { read, ..self.texts.request(prompt, block, max_tokens) };
         let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.rules, &request)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.

@@ -17,11 +17,11 @@ pub(super) const FEWEST_PROMPTS: usize = 3;
 /// differ, 0.37 where they nearly tie and 0.68 where all are equal.
 const RACED: f64 = 0.4;
 
-/// How many prompts are used, and when timing the tuning prompts must end so that the choice can be confirmed.
+/// How many prompts are used.
 pub(super) struct Plan {
     pub tune: usize,
+    /// Those that time is kept for; if more is left in the end, more are used.
     pub confirm: usize,
-    pub tune_deadline: Duration,
     /// Whether an earlier launch has begun to confirm the choice.
     pub confirming: bool,
     /// Blocks after which a race looks, the last one after `tune`; none without a race.
@@ -31,25 +31,12 @@ pub(super) struct Plan {
 impl Tuner<'_> {
     /// How many prompts fit the time that is left.
     pub(super) fn plan(&self, progress: &mut dyn Progress) -> Result<Plan> {
-        let costs: Table<CostRow> = self.results.table()?;
-        let of = |role: Role, mode: Mode, width: u64| {
-            let mut times: Vec<f64> = costs
-                .rows()
-                .iter()
-                .filter(|row| (row.role, row.mode, row.width) == (role, mode, width))
-                .filter_map(|row| row.time_ms)
-                .collect();
-            times.sort_by(f64::total_cmp);
-            times.get(times.len() / 2).map_or(0.0, |time| time / 1e3)
-        };
-        let tokens = self.scenario.max_tokens as f64;
-        let plain_s = tokens * of(Role::Target, Mode::Sync, 1);
+        let plain_s = self.plain_s()?;
         let drafters = self.executor.drafters().len() as f64;
         let texts = self.scenario.texts_per_prompt as f64;
         // Tracing decodes the text once; what the drafters read of it is little beside that.
         let tune_s = plain_s * (1.0 + texts * (2.0 + self.expected_arms() * drafters));
-        // The recommended length of each drafter and those beside it.
-        let confirm_s = plain_s * texts * (2.0 + 3.0 * drafters);
+        let confirm_s = self.confirm_s(plain_s, &[]);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
         let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();
@@ -69,10 +56,41 @@ impl Tuner<'_> {
                 "the time budget allows about {tune} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
             ));
         }
-        let tune_deadline = self.budget.saturating_sub(Duration::from_secs_f64(confirm as f64 * confirm_s));
         let looks = if self.design == Design::Race { self.declare_looks(tune)? } else { Vec::new() };
         let tune = looks.last().copied().unwrap_or(tune);
-        Ok(Plan { tune, confirm, tune_deadline, confirming, looks })
+        Ok(Plan { tune, confirm, confirming, looks })
+    }
+
+    /// When timing the tuning prompts must end so that the choice can be confirmed.
+    pub(super) fn tuning_ends(&self, plan: &Plan, predictions: &[PredictionRow]) -> Result<Duration> {
+        let kept_s = plan.confirm as f64 * self.confirm_s(self.plain_s()?, predictions);
+        Ok(self.budget.saturating_sub(Duration::from_secs_f64(kept_s)))
+    }
+
+    /// Seconds of a run of plain decoding, by the synchronous forward of width 1.
+    fn plain_s(&self) -> Result<f64> {
+        let costs: Table<CostRow> = self.results.table()?;
+        let step = |row: &&CostRow| (row.role, row.mode, row.width) == (Role::Target, Mode::Sync, 1);
+        let mut times: Vec<f64> = costs.rows().iter().filter(step).filter_map(|row| row.time_ms).collect();
+        times.sort_by(f64::total_cmp);
+        Ok(self.scenario.max_tokens as f64 * times.get(times.len() / 2).map_or(0.0, |time| time / 1e3))
+    }
+
+    /// Seconds of the runs that confirm on one prompt: plain decoding twice, and of each drafter the recommended length and
+    /// those beside it, at the best speed predicted for it, or at plain decoding's where there is no prediction. One that is
+    /// predicted to be slower than plain decoding will hardly be recommended.
+    fn confirm_s(&self, plain_s: f64, predictions: &[PredictionRow]) -> f64 {
+        let fastest = |drafter: &str, drafted: bool| {
+            let rows = predictions.iter().filter(|row| row.drafter == drafter && (row.draft_length > 0) == drafted);
+            rows.filter_map(|row| row.replay_tok_per_s).max_by(f64::total_cmp)
+        };
+        let share = |drafter: String| match (fastest(&drafter, false), fastest(&drafter, true)) {
+            (Some(plain), Some(drafted)) if drafted < plain => 0.0,
+            (Some(plain), Some(drafted)) => plain / drafted,
+            _ => 1.0,
+        };
+        let drafted: f64 = self.executor.drafters().into_iter().map(share).sum();
+        plain_s * self.scenario.texts_per_prompt as f64 * (2.0 + 3.0 * drafted)
     }
 
     /// Runs a prompt that each drafter is expected to get.

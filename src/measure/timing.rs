@@ -32,8 +32,9 @@ impl Tuner<'_> {
     }
 
     /// All draft lengths of every drafter start. After the blocks declared in the plan each drafter's lengths are compared,
-    /// and those that can no longer be its fastest are dropped; a drafter whose race is over is not timed any more.
-    pub(super) fn race(&mut self, plan: &Plan, progress: &mut dyn Progress) -> Result<()> {
+    /// and those that can no longer be its fastest are dropped; a drafter whose race is over is not timed any more. Ends at
+    /// the deadline.
+    pub(super) fn race(&mut self, plan: &Plan, deadline: Duration, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<RunRow> = self.results.table()?;
         let entrants = (self.scenario.draft_lengths.values().len() - 1) * self.executor.drafters().len();
         let runs = plan.tune * (entrants + 2) * self.scenario.texts_per_prompt;
@@ -44,7 +45,7 @@ impl Tuner<'_> {
                 arms = self.still_racing(table.rows(), &plan.looks, place)?;
             }
             let over = arms.len() == 1;
-            if over || self.stopped() || self.late(place, plan.tune, plan.tune_deadline, progress) {
+            if over || self.stopped() || self.late(place, plan.tune, deadline, progress) {
                 break;
             }
             self.time_block(&mut table, place, &arms, progress)?;

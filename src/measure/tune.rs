@@ -48,22 +48,23 @@ impl Tuner<'_> {
         self.measure_cost(progress)?;
         let plan = self.plan(progress)?;
         self.trace(plan.tune, progress)?;
-        let Derived { rules, padding, .. } = derive(self.results.path(), false)?;
+        let Derived { rules, padding, predictions, .. } = derive(self.results.path(), false)?;
         self.executor.use_rules(Rules { stop: rules, padding });
+        let tuning_ends = self.tuning_ends(&plan, &predictions)?;
         match self.design {
             // An earlier launch was done with timing the tuning prompts.
             _ if plan.confirming => {}
-            Design::Race => self.race(&plan, progress)?,
+            Design::Race => self.race(&plan, tuning_ends, progress)?,
             Design::Blocks | Design::AnyTime => {
-                let arms = self.promising(&derive(self.results.path(), false)?.predictions);
+                let arms = self.promising(&predictions);
                 let tune: Vec<usize> = (0..plan.tune).collect();
-                self.time_blocks("timing the promising draft lengths", &tune, &arms, plan.tune_deadline, progress)?;
+                self.time_blocks("timing the promising draft lengths", &tune, &arms, tuning_ends, progress)?;
             }
         }
         let chosen = self.chosen(&derive(self.results.path(), false)?);
         if chosen.len() > 1 && !self.stopped() {
             let first = self.scenario.tune_prompts;
-            let fresh: Vec<usize> = (first..first + plan.confirm).collect();
+            let fresh: Vec<usize> = (first..first + self.scenario.confirm_prompts).collect();
             self.time_blocks("confirming on fresh prompts", &fresh, &chosen, self.budget, progress)?;
         }
         let derived = derive(self.results.path(), false)?;

@@ -24,7 +24,8 @@ pub struct Layer {
     pub turns: Option<Array>,
 }
 
-/// Keys and values of the tokens that a model has read. It cannot be cloned: the copy would share the buffers.
+/// Keys and values of the tokens that a model has read. It cannot be cloned, as the clone would share the buffers: see
+/// [`KvCache::copied`].
 #[derive(Debug)]
 pub struct KvCache {
     layers: Vec<Option<Layer>>,
@@ -56,6 +57,23 @@ impl KvCache {
     pub fn truncate(&mut self, len: i32) {
         assert!((0..=self.len).contains(&len), "a cache of {} tokens cannot be cut to {len}", self.len);
         self.len = len;
+    }
+
+    /// A copy in buffers of its own, with room for `tokens` tokens in all.
+    pub fn copied(&self, tokens: i32) -> Result<KvCache> {
+        let mut copy = KvCache { len: self.len, ..KvCache::new(self.layers.len()) };
+        // At least one more, so that nothing is shared.
+        copy.reserve(tokens.max(self.len + 1));
+        for (layer, copied) in self.layers.iter().zip(&mut copy.layers) {
+            let Some(layer) = layer else { continue };
+            // What is still to be written must be there before it is copied.
+            eval(&layer.written)?;
+            let held = |array: &Array| grow(&array.try_index((.., .., ..self.len, ..))?, copy.capacity);
+            *copied =
+                Some(Layer { keys: held(&layer.keys)?, values: held(&layer.values)?, written: None, turns: None });
+        }
+        eval(copy.arrays())?;
+        Ok(copy)
     }
 
     /// Goes on with the sequences `rows` (`[n]` uint32) of the batch alone.

@@ -58,11 +58,11 @@ fn cost(regime: &RegimeChoice) -> String {
     let Some(length) = regime.choice.notable_length() else { return String::new() };
     let bound = match regime.row.regime.as_str() {
         "" => String::new(),
-        regime => format!("; there a forward is {regime}"),
+        regime => format!("; a forward of {} tokens is {regime}", length + 1),
     };
     format!(
-        "The cost was measured. At γ={length} a verification takes {:.2} times as long as a pipelined plain step, and drafting \
-         {:.2} times{bound}.",
+        "The cost was measured. At γ={length} a round's verification takes {:.2} times as long as a pipelined plain step on \
+         average, and drafting {:.2} times{bound}.",
         why.verification, why.proposal
     )
 }

@@ -35,7 +35,11 @@ pub fn read_llama_bench(path: &Path) -> Result<(Vec<CostRow>, Vec<String>)> {
     let text = std::fs::read_to_string(path).map_err(|error| usage!("{shown}: cannot be read ({error})"))?;
     let mut from = serde_json::Deserializer::from_str(&text);
     let tests: Vec<Test> = serde_path_to_error::deserialize(&mut from).map_err(|error| {
-        usage!("{shown}: {}: {}; give the output of llama-bench -o json", error.path(), error.inner())
+        usage!(
+            "{shown}: {}: {}; give the output of llama-bench -o json, or several files of vllm bench serve",
+            error.path(),
+            error.inner()
+        )
     })?;
     let (mut rows, mut passes, mut left_out) = (Vec::new(), BTreeMap::new(), 0);
     for test in &tests {

@@ -19,6 +19,7 @@ mod rows;
 mod store;
 mod table;
 mod training;
+mod vllm;
 mod wire;
 
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
@@ -37,6 +38,7 @@ pub use rows::{Control, CostRow, DraftTraceRow, LookRow, Mode, PromptRow, Role, 
 pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use training::TrainingRow;
+pub use vllm::read_vllm;
 pub use wire::{Derived, Raw, Wire, columns, parse_rows, read_rows, write_atomically, write_rows};
 
 /// The version of all CSV schemas, written to `environment.json`.

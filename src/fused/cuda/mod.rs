@@ -5,9 +5,8 @@
 //! is seven kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
 //! compute a row in an order that does not depend on the rows beside it.
 //!
-//! Off unless the environment variable [`WANTED`] is set: `examples/cuda_check.rs` has not yet passed as a whole.
-//!
-//! Arrays must be float16 or bfloat16; everything else is left to MLX.
+//! Arrays must be float16 or bfloat16; everything else is left to MLX, and so is all where the system's library was
+//! chosen instead of ours. `examples/cuda_check.rs` compares them with MLX's operations on a machine with such a GPU.
 //!
 //! How to add one: a `.cuh` file with a function of its template arguments, and a file like `product.rs` that names its
 //! inputs and says which shapes it serves.
@@ -23,18 +22,17 @@ use mlx_rs::{Array, Device, DeviceType, Dtype};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
-/// Set to anything, it lets these kernels serve.
-pub const WANTED: &str = "RIDGEPOINT_CUDA_KERNELS";
-
 thread_local! {
     static OFF: Cell<bool> = const { Cell::new(false) };
+    static LAZY: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether arrays like `x` are served here: 16-bit floats, an NVIDIA GPU is where MLX computes, and the kernels are wanted.
+/// Whether arrays like `x` are served here: 16-bit floats, an NVIDIA GPU is where MLX computes, and ours are chosen.
 pub fn serves(x: &Array) -> bool {
     matches!(x.dtype(), Dtype::Bfloat16 | Dtype::Float16)
         && !OFF.get()
-        && wanted()
+        && crate::blas::wants_ours()
+        && is_there()
         && matches!(Device::default().get_type(), Ok(DeviceType::Gpu))
 }
 
@@ -46,11 +44,24 @@ pub fn without<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
-fn wanted() -> bool {
+/// Whether layers of a model with activations like `h` may be submitted before the rest of its graph is built.
+pub fn submits_early(h: &Array) -> bool {
+    serves(h) && !LAZY.get()
+}
+
+/// Runs `work` on this thread with nothing submitted before it asks for it, to see what building a graph takes.
+pub fn lazily<R>(work: impl FnOnce() -> R) -> R {
+    let before = LAZY.replace(true);
+    let result = work();
+    LAZY.set(before);
+    result
+}
+
+fn is_there() -> bool {
     static FOUND: OnceLock<bool> = OnceLock::new();
     *FOUND.get_or_init(|| {
         let mut found = false;
         // SAFETY: it writes one bool.
-        std::env::var_os(WANTED).is_some() && unsafe { mlx_sys::mlx_cuda_is_available(&mut found) == 0 && found }
+        unsafe { mlx_sys::mlx_cuda_is_available(&mut found) == 0 && found }
     })
 }

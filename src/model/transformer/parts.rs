@@ -2,6 +2,8 @@
 //! alone. What comes out means nothing; only its time does.
 
 use super::{Block, Logits, Place, Transformer};
+#[cfg(target_os = "linux")]
+use crate::fused::cuda;
 use crate::model::cache::KvCache;
 use crate::model::layers::swiglu;
 use anyhow::{Result, bail};
@@ -152,12 +154,10 @@ impl Transformer {
     /// Bytes of the arrays that one step reads of the weights: all but an input embedding that is no head as well.
     pub fn weight_nbytes(&self) -> u64 {
         let mut bytes = self.lm_head.nbytes() + self.norm.weight().nbytes() as u64;
-        for Block { input_layernorm, self_attn, post_attention_layernorm, mlp } in &self.layers {
-            let head_norms = self_attn.head_norms.iter().flat_map(|(q, k)| [q, k]);
-            let norms = head_norms.chain([input_layernorm, post_attention_layernorm]);
-            bytes += norms.map(|norm| norm.weight().nbytes() as u64).sum::<u64>();
-            bytes += self_attn.qkv_proj.nbytes() + self_attn.o_proj.nbytes();
-            bytes += mlp.gate_up_proj.nbytes() + mlp.down_proj.nbytes();
+        for layer in &self.layers {
+            let head_norms = layer.self_attn.head_norms.iter().flat_map(|(q, k)| [q, k]);
+            let norms = head_norms.chain([&layer.input_layernorm, &layer.post_attention_layernorm]);
+            bytes += layer.product_bytes() + norms.map(|norm| norm.weight().nbytes() as u64).sum::<u64>();
         }
         bytes
     }
@@ -165,7 +165,11 @@ impl Transformer {
     /// Builds one forward of a token behind what `cache` holds without evaluating it; nothing is stored.
     pub fn build_only(&self, token: &Array, cache: &mut KvCache) -> Result<Array> {
         let held = cache.len();
-        let logits = self.forward(token, cache, Logits::Last)?;
+        let build = || self.forward(token, cache, Logits::Last);
+        #[cfg(target_os = "linux")]
+        let logits = cuda::lazily(build)?;
+        #[cfg(not(target_os = "linux"))]
+        let logits = build()?;
         cache.truncate(held);
         Ok(logits)
     }
