@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const FOLDERS: [&str; 6] = [
-    "results/linux-cpu-2core/quickstart",
+    "results/linux-cpu-2core/drafters",
     "results/h100/quickstart",
     "results/linux-cpu-2core/cost-SmolLM2-135M-Instruct.Q4_1-float32",
     "results/h100/cost-mistral-7b-4-bit-64-bfloat16",
@@ -66,9 +66,16 @@ fn the_headline_numbers_are_those_of_decision_csv() {
     let out = report(&FOLDERS[..2], &[]);
     let (html, markdown, latex) = (text(&out, "report.html"), text(&out, "report.md"), text(&out, "latex/numbers.tex"));
     let mut confirmed = 0;
-    for (folder, name) in [(FOLDERS[0], "LinuxCpuTwoCoreQuickstart"), (FOLDERS[1], "HOneZeroZeroQuickstart")] {
+    for (folder, name) in [(FOLDERS[0], "LinuxCpuTwoCoreDrafters"), (FOLDERS[1], "HOneZeroZeroQuickstart")] {
         for row in rows(format!("{folder}/decision.csv")) {
-            let drafter = if row["drafter"] == "prompt-lookup" { "PromptLookup" } else { "LayerSkipTwo" };
+            let drafter = match row["drafter"].as_str() {
+                "combined-cost-aware" => "CombinedCostAware",
+                "layer-skip-2" => "LayerSkipTwo",
+                "prompt-lookup" => "PromptLookup",
+                "smollm2-135m-distilled" => "SmollmTwoOneThreeFiveMDistilled",
+                "suffix" => "Suffix",
+                other => panic!("{other}"),
+            };
             let length = if row["draft_length"].is_empty() { "undecided" } else { &row["draft_length"] };
             let define = |what: &str, value: &str| format!("\\newcommand{{\\rp{name}{drafter}{what}}}{{{value}}} %");
             assert!(latex.contains(&define("DraftLength", length)), "{} {length} is not in {latex}", row["drafter"]);
@@ -83,10 +90,10 @@ fn the_headline_numbers_are_those_of_decision_csv() {
             let [value, low, high] =
                 ["speedup_confirmed", "speedup_low", "speedup_high"].map(|column| number(&row, column));
             let sentence = format!(
-                "{value:.3} times as fast as plain decoding (95 % interval {low:.3} to {high:.3}), confirmed on 16"
+                "{value:.3} times as fast as plain decoding (95 % interval {low:.3} to {high:.3}), confirmed on 64"
             );
             assert!(html.contains(&sentence) && markdown.contains(&sentence), "{sentence}");
-            // Half the interval is 0.41: two digits of that are hundredths, and the ends are rounded outwards.
+            // Half an interval is 0.1 to 0.2: two digits of that are hundredths, and the ends are rounded outwards.
             assert!((0.1..1.0).contains(&((high - low) / 2.0)));
             let [low, high] = [(100.0 * low).floor() / 100.0, (100.0 * high).ceil() / 100.0];
             let rounded = [format!("{value:.2}"), format!("{low:.2} to {high:.2}")];
@@ -103,7 +110,7 @@ fn the_headline_numbers_are_those_of_decision_csv() {
             assert!(table.contains(&format!("& {} & {} &", rounded[0], rounded[1])), "{table}");
         }
     }
-    assert_eq!(confirmed, 1);
+    assert_eq!(confirmed, 2);
 }
 
 #[test]
@@ -205,18 +212,19 @@ fn explain_tells_each_step_with_its_numbers() {
     let predictions = rows(format!("{}/predictions.csv", FOLDERS[0]));
     let prediction = predictions.iter().find(|row| row["drafter"] == "prompt-lookup").unwrap();
     let arms = rows(format!("{}/arms.csv", FOLDERS[0]));
-    let arm = arms.iter().find(|row| row["draft_length"] == "7").unwrap();
+    let of = |row: &&BTreeMap<String, String>| row["drafter"] == "prompt-lookup" && row["draft_length"] == "8";
+    let arm = arms.iter().find(of).unwrap();
     for part in [
         format!("At {} positions", prediction["positions"]),
         format!("right {} times: α = {:.3}", prediction["first_accepted"], number(prediction, "alpha")),
         format!(
-            "γ=7 {:.3} times as fast ({:.3} to {:.3})",
+            "γ=8 {:.3} times as fast ({:.3} to {:.3})",
             number(arm, "speedup"),
             number(arm, "speedup_low"),
             number(arm, "speedup_high")
         ),
         format!("the fastest is one of γ={}", decision["confidence_set"].replace(' ', ", ")),
-        "Shown to lose less than 2 %: γ=7; the smallest of them that also beats plain decoding is γ=7".to_string(),
+        "Shown to lose less than 2 %: γ=8; the smallest of them that also beats plain decoding is γ=8".to_string(),
         format!(
             "on {} prompts that had no part in choosing: {:.3} times",
             decision["prompts_confirm"],
@@ -225,8 +233,8 @@ fn explain_tells_each_step_with_its_numbers() {
     ] {
         assert!(lookup.contains(&part), "{part} is missing in {lookup}");
     }
-    let skip = said.split("drafted by prompt-lookup").next().unwrap();
-    assert!(skip.contains("There is no speed-up to confirm."), "{skip}");
+    let trained = said.split("drafted by smollm2-135m-distilled").nth(1).expect("a part on the trained layers");
+    assert!(trained.contains("There is no speed-up to confirm."), "{trained}");
 }
 
 #[cfg(feature = "plot")]
@@ -321,7 +329,7 @@ mod figures {
             }
             assert!(said("pdfinfo", &file).contains("Page size:       234 x"), "{shown}");
         }
-        let speedup = out.path().join("figures/speedup-linux-cpu-2core-quickstart-prompt-lookup.pdf");
+        let speedup = out.path().join("figures/speedup-linux-cpu-2core-drafters-prompt-lookup.pdf");
         assert!(said("pdftotext", &speedup).contains("draft length γ"));
     }
 
@@ -329,7 +337,7 @@ mod figures {
     fn the_data_beside_a_figure_are_those_of_the_results() {
         let out = report(&FOLDERS[..4], &[]);
         let figures = out.path().join("figures");
-        let drawn = rows(figures.join("speedup-linux-cpu-2core-quickstart-prompt-lookup.csv"));
+        let drawn = rows(figures.join("speedup-linux-cpu-2core-drafters-prompt-lookup.csv"));
         let arms = rows(format!("{}/arms.csv", FOLDERS[0]));
         for row in drawn.iter().filter(|row| row["on"] == "tuning") {
             let of = |arm: &&BTreeMap<String, String>| {

@@ -57,7 +57,7 @@ fn cost(regime: &RegimeChoice) -> String {
     let Some(why) = regime.why else { return String::new() };
     let Some(length) = regime.choice.notable_length() else { return String::new() };
     let bound = match regime.row.regime.as_str() {
-        "" => String::new(),
+        "" | "unexplained" => String::new(),
         regime => format!("; a forward of {} tokens is {regime}", length + 1),
     };
     format!(

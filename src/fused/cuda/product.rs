@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn nothing_is_served_where_there_is_no_nvidia_gpu() {
-        if super::super::wanted() {
+        if super::super::is_there() {
             return;
         }
         let array = |shape: &[i32]| mlx_rs::ops::zeros_dtype(shape, mlx_rs::Dtype::Bfloat16).unwrap();
