@@ -23,7 +23,8 @@ fn expected() -> String {
             "" => "unconfirmed".to_string(),
             speedup => format!("{:.3}", number(speedup)),
         };
-        lines.push(format!("decision {} {} {speedup}", row["drafter"], row["draft_length"]));
+        let length = Some(row["draft_length"].as_str()).filter(|length| !length.is_empty()).unwrap_or("undecided");
+        lines.push(format!("decision {} {length} {speedup}", row["drafter"]));
     }
     let widths = rows(format!("{COST}/cost_widths.csv"));
     let time = |width: &str| {
