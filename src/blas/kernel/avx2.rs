@@ -94,7 +94,13 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
-    unsafe { super::groups::groups::<Avx2, 4, 3>(p, groups) }
+    // Twelve sums beside three weights fill all sixteen registers, and some are then spilled: tall tiles are narrower.
+    unsafe {
+        match p.rows {
+            ..=2 => super::groups::groups::<Avx2, 2, 3>(p, groups),
+            _ => super::groups::groups::<Avx2, 4, 2>(p, groups),
+        }
+    }
 }
 
 #[target_feature(enable = "avx2,fma")]
