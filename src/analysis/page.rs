@@ -97,9 +97,11 @@ fn worst_timed(choice: &Choice) -> Option<(u64, f64)> {
     Some((worst.draft_length, fastest / slowest - 1.0))
 }
 
+/// The length that the textbook would take and what it loses; none of drafts that a rule ends, of which it says nothing.
 fn textbook(predictions: &[PredictionRow], drafter: &str) -> Option<(u64, f64)> {
     let rows = || predictions.iter().filter(|row| row.drafter == drafter && row.replay_tok_per_s.is_some());
     let by = |a: &Option<f64>, b: &Option<f64>| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal);
+    rows().find(|row| row.draft_length > 0 && row.textbook_tok_per_s.is_some())?;
     let advised = rows().max_by(|a, b| by(&a.textbook_tok_per_s, &b.textbook_tok_per_s))?;
     let best = rows().max_by(|a, b| by(&a.replay_tok_per_s, &b.replay_tok_per_s))?;
     Some((advised.draft_length, best.replay_tok_per_s? / advised.replay_tok_per_s? - 1.0))

@@ -74,7 +74,9 @@ fn predicted(derived: &Derived, regime: &RegimeChoice) -> String {
         known.max_by(|a, b| a.1.total_cmp(&b.1))
     };
     let Some((length, speed)) = best(|row| row.replay_tok_per_s) else { return String::new() };
-    let textbook = match best(|row| row.textbook_tok_per_s) {
+    // Of drafts that a rule ends the textbook says nothing.
+    let says = rows.iter().any(|row| row.draft_length > 0 && row.textbook_tok_per_s.is_some());
+    let textbook = match best(|row| row.textbook_tok_per_s).filter(|_| says) {
         Some((other, speed)) => {
             format!(
                 " (the textbook rule, which takes verification as free, would say γ={other} and {} tokens a second)",
