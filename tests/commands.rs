@@ -15,6 +15,7 @@ mod bad_models;
 mod bad_scenarios;
 mod baseline;
 mod cli_simulate;
+mod conditioned;
 mod convert;
 mod corpus;
 mod distill;

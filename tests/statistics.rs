@@ -1,6 +1,7 @@
 //! Decisions, tests and replays against other people's software. One program of many files, because linking one takes
 //! longer than running it.
 
+mod curves_golden;
 mod replay_golden;
 mod stats_decision;
 mod stats_golden;

@@ -3,7 +3,7 @@
 //!
 //! How to add a test: one file with its functions (the docstring names the paper), a `pub mod` line here, a case in
 //! `scripts/oracle/stats.py` that writes `tests/golden/stats/NAME.json` from independent software, and the comparison
-//! in `tests/stats_golden.rs`.
+//! in `tests/stats_golden.rs`, of cost curves in `tests/curves_golden.rs`.
 
 pub mod anytime;
 pub mod blocks;
