@@ -2,7 +2,7 @@
 #![cfg(feature = "mlx")]
 
 use mlx_rs::{Array, Dtype};
-use ridgepoint::decode::{prefill, prefill_batch};
+use ridgepoint::decode::prefill;
 use ridgepoint::model::cache::KvCache;
 use ridgepoint::model::transformer::{Logits, Transformer};
 use ridgepoint::model::weights::LoadOptions;
@@ -76,19 +76,24 @@ fn nor_where_nothing_is_fused() {
 }
 
 #[test]
-fn equal_sequences_are_prefilled_alike_and_give_equal_logits() {
+fn a_cache_repeated_for_a_batch_gives_each_sequence_what_it_has_alone() {
     let model = model("llama", Some(Dtype::Float32));
     // In all no more rows than our products take on (128).
     let text = tokens(0, 41);
     let (read, new) = text.split_at(31);
-    let prompt = [read, &new[..1]].concat();
-    let mut alone = model.new_cache();
-    prefill(&model, &mut alone, &prompt).unwrap();
-    let expected = logits(&model, &mut alone, &[new.to_vec()]);
-    let mut cache = model.new_cache();
-    prefill_batch(&model, &mut cache, &prompt, 4).unwrap();
-    assert_eq!(cache.len(), 31);
-    for found in logits(&model, &mut cache, &vec![new.to_vec(); 4]).chunks(expected.len()) {
+    let cache_of = |prompt: &[u32]| {
+        let mut cache = model.new_cache();
+        prefill(&model, &mut cache, prompt).unwrap();
+        cache
+    };
+    let expected = logits(&model, &mut cache_of(&[read, &new[..1]].concat()), &[new.to_vec()]);
+    // More was read than is wanted.
+    let mut longer = cache_of(&text);
+    let mut batch = longer.repeated(31, 4, 41).unwrap();
+    assert_eq!((batch.len(), longer.len()), (31, 40));
+    // What the one is given does not reach the other.
+    logits(&model, &mut longer, &[new.to_vec()]);
+    for found in logits(&model, &mut batch, &vec![new.to_vec(); 4]).chunks(expected.len()) {
         let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(worst <= float32_tolerance(), "off by {worst}");
     }

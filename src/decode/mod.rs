@@ -65,18 +65,13 @@ pub struct Round<'a> {
 
 /// Reads all tokens of `prompt` but the last into `cache`: the last is the input of the first step.
 pub fn prefill(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) -> Result<()> {
-    prefill_batch(model, cache, prompt, 1)
-}
-
-/// The same for `batch` sequences that all begin with `prompt`.
-pub fn prefill_batch(model: &Transformer, cache: &mut KvCache, prompt: &[u32], batch: usize) -> Result<()> {
-    for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK.div_ceil(batch)) {
-        model.prefill(&Array::from_slice(&chunk.repeat(batch), &[batch as i32, chunk.len() as i32]), cache)?;
+    for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK) {
+        model.prefill(&Array::from_slice(chunk, &[1, chunk.len() as i32]), cache)?;
     }
     Ok(())
 }
 
-/// The same for one text, with the normed hidden states of what was read: `[1, len - 1, hidden]`.
+/// The same with the normed hidden states of what was read: `[1, len - 1, hidden]`.
 pub fn prefill_hidden(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) -> Result<Array> {
     let mut all = Vec::new();
     for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK) {

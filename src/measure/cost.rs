@@ -3,7 +3,7 @@
 
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
-use crate::decode::{accept, plain, prefill_batch};
+use crate::decode::{accept, plain, prefill};
 use crate::draft::Drafter;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
@@ -31,12 +31,30 @@ impl<'a> ForwardTimer<'a> {
     /// Reads `context` tokens of `text`, which is repeated as needed, in each of `batch` sequences. Forwards may be up to
     /// `widest` wide.
     pub fn new(model: &'a Transformer, text: &[u32], context: usize, widest: usize, batch: usize) -> Result<Self> {
-        let mut tokens = text.iter().copied().cycle();
-        let read: Vec<u32> = tokens.by_ref().take(context).collect();
-        let inputs: Vec<u32> = tokens.take(widest).collect();
+        Self::behind(model, text, &Self::read(model, text, context)?, context, widest, batch)
+    }
+
+    /// What [`behind`](Self::behind) starts from: a cache that holds `context` tokens of `text`, which is repeated as needed.
+    pub fn read(model: &Transformer, text: &[u32], context: usize) -> Result<KvCache> {
         let mut cache = model.new_cache();
-        cache.reserve((context + widest) as i32);
-        prefill_batch(model, &mut cache, &[&read[..], &inputs[..1]].concat(), batch)?;
+        // The last token of what is read is left out.
+        let tokens: Vec<u32> = text.iter().copied().cycle().take(context + 1).collect();
+        prefill(model, &mut cache, &tokens)?;
+        Ok(cache)
+    }
+
+    /// The same as [`new`](Self::new) from a cache that holds at least `context` tokens of the text: one is enough for all
+    /// contexts and batches.
+    pub fn behind(
+        model: &'a Transformer,
+        text: &[u32],
+        read: &KvCache,
+        context: usize,
+        widest: usize,
+        batch: usize,
+    ) -> Result<Self> {
+        let inputs: Vec<u32> = text.iter().copied().cycle().skip(context).take(widest).collect();
+        let cache = read.repeated(context as i32, batch as i32, (context + widest) as i32)?;
         Ok(ForwardTimer { model, cache, inputs, batch, sampling: Sampling::GREEDY })
     }
 

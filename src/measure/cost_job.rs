@@ -125,9 +125,10 @@ impl CostJob<'_> {
         let (contexts, batches) = (plan.contexts.values(), plan.batches.values());
         let text = self.model.tokens(last(&plan.contexts) + widest);
         let mut timers = Timers { forwards: BTreeMap::new(), drafters: BTreeMap::new() };
+        let read = ForwardTimer::read(&self.model.transformer, &text, last(&plan.contexts))?;
         for &context in contexts {
             for &batch in batches {
-                let timer = ForwardTimer::new(&self.model.transformer, &text, context, widest, batch)?;
+                let timer = ForwardTimer::behind(&self.model.transformer, &text, &read, context, widest, batch)?;
                 timers.forwards.insert((context as u64, batch as u64), timer);
             }
             // A drafter has at least one token to go on from.

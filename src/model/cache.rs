@@ -4,7 +4,7 @@
 
 use anyhow::Result;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
-use mlx_rs::ops::{concatenate, zeros_dtype};
+use mlx_rs::ops::{broadcast_to, concatenate, zeros_dtype};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype};
 
@@ -61,14 +61,27 @@ impl KvCache {
 
     /// A copy in buffers of its own, with room for `tokens` tokens in all.
     pub fn copied(&self, tokens: i32) -> Result<KvCache> {
-        let mut copy = KvCache { len: self.len, ..KvCache::new(self.layers.len()) };
+        self.repeated(self.len, 1, tokens)
+    }
+
+    /// A copy of the first `len` tokens for each of `batch` sequences, in buffers of its own with room for `tokens` tokens in
+    /// all. More than one are made of a single one.
+    pub fn repeated(&self, len: i32, batch: i32, tokens: i32) -> Result<KvCache> {
+        assert!((0..=self.len).contains(&len), "a cache of {} tokens has no first {len}", self.len);
+        let mut copy = KvCache { len, ..KvCache::new(self.layers.len()) };
         // At least one more, so that nothing is shared.
-        copy.reserve(tokens.max(self.len + 1));
+        copy.reserve(tokens.max(len + 1));
         for (layer, copied) in self.layers.iter().zip(&mut copy.layers) {
             let Some(layer) = layer else { continue };
             // What is still to be written must be there before it is copied.
             eval(&layer.written)?;
-            let held = |array: &Array| grow(&array.try_index((.., .., ..self.len, ..))?, copy.capacity);
+            let held = |array: &Array| {
+                let held = array.try_index((.., .., ..len, ..))?;
+                if batch == 1 {
+                    return grow(&held, copy.capacity);
+                }
+                grow(&broadcast_to(&held, &[batch, held.dim(1), held.dim(2), held.dim(3)])?, copy.capacity)
+            };
             *copied =
                 Some(Layer { keys: held(&layer.keys)?, values: held(&layer.values)?, written: None, turns: None });
         }
