@@ -3,7 +3,8 @@
 
 use mlx_rs::Dtype;
 use ridgepoint::decode::sampling::Sampling;
-use ridgepoint::decode::{Request, plain, prefill, speculative};
+use ridgepoint::decode::speculative::{self, Verification};
+use ridgepoint::decode::{Request, plain, prefill};
 use ridgepoint::draft::Drafter;
 use ridgepoint::draft::combined::Combined;
 use ridgepoint::draft::host::HostDrafter;
@@ -96,8 +97,8 @@ fn run(
 ) -> (Vec<u32>, Vec<(usize, usize)>, [usize; 3]) {
     let mut rounds = Vec::new();
     let mut observe = |round: ridgepoint::decode::Round| rounds.push((round.drafted, round.accepted));
-    let run =
-        speculative::decode_padded(target, drafter, draft_length, padding, &request(TOKENS), &mut observe).unwrap();
+    let how = Verification { padding: padding.clone(), supposed: None };
+    let run = speculative::decode_as(target, drafter, draft_length, &how, &request(TOKENS), &mut observe).unwrap();
     (run.tokens, rounds, [run.rounds, run.drafted, run.accepted])
 }
 

@@ -122,6 +122,9 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
         looks: &looks,
     };
     let mut warnings = folder_warnings(&costs, &runs);
+    if scenario.supposed.is_some() {
+        warnings.push("acceptance is supposed, not measured: times are those of random weights".to_string());
+    }
     let mixture = mixture.map(|difference| format!("mixed machines or versions: {difference}"));
     let mut choices = Vec::new();
     for drafter in drafters {

@@ -23,22 +23,32 @@ pub fn decode(
     request: &Request,
     observe: &mut dyn FnMut(Round),
 ) -> Result<Run> {
-    decode_padded(model, drafter, draft_length, &Padding::default(), request, observe)
+    decode_as(model, drafter, draft_length, &Verification::default(), request, observe)
 }
 
-/// The same with verifications at the widths that `padding` says. What the further tokens give is not looked at, and the
-/// cache forgets them with the rejected ones.
-pub fn decode_padded(
+/// How rounds verify.
+#[derive(Debug, Clone, Default)]
+pub struct Verification<'a> {
+    /// The widths that verifications are run at. What the further tokens give is not looked at, and the cache forgets them with
+    /// the rejected ones.
+    pub padding: Padding,
+    /// How many drafted tokens are accepted at each output position, in the place of what the target says, if that is
+    /// supposed. The work is the same, the text means nothing.
+    pub supposed: Option<&'a [usize]>,
+}
+
+/// The same with verifications as `how` says.
+pub fn decode_as(
     model: &Transformer,
     drafter: &mut dyn Drafter,
     draft_length: usize,
-    padding: &Padding,
+    how: &Verification,
     request: &Request,
     observe: &mut dyn FnMut(Round),
 ) -> Result<Run> {
     let started = Instant::now();
     // The last round may start one token before the end and still drafts and verifies at full length.
-    let padded = padding.most(draft_length + 1);
+    let padded = how.padding.most(draft_length + 1);
     let room = (request.prompt.len() + request.max_tokens + draft_length + padded) as i32;
     let mut cache;
     if drafter.hidden_size().is_some() {
@@ -61,8 +71,10 @@ pub fn decode_padded(
     while !ended && run.tokens.len() < request.max_tokens {
         let proposal = drafter.propose(&committed, draft_length, &request.sampling, &mut keys)?;
         let drafted = proposal.as_ref().map_or(0, |proposal| proposal.tokens.dim(0) as usize);
-        let (mut tokens, hidden) =
-            verify(model, &mut cache, &committed, proposal, padding, &request.sampling, &mut keys)?;
+        let supposed = how.supposed.map(|accepted| accepted[run.tokens.len()]);
+        let last = &committed[committed.len() - 1..];
+        let input = Input { last, proposal, padding: &how.padding, supposed };
+        let (mut tokens, hidden) = verify(model, &mut cache, input, &request.sampling, &mut keys)?;
         let accepted = tokens.len() - 1;
         run.rounds += 1;
         run.drafted += drafted;
@@ -87,19 +99,30 @@ pub fn decode_padded(
     Ok(run)
 }
 
+/// What a round verifies.
+struct Input<'a> {
+    /// The last committed token.
+    last: &'a [u32],
+    proposal: Option<Proposal>,
+    padding: &'a Padding,
+    /// How many drafts are accepted, if that is supposed.
+    supposed: Option<usize>,
+}
+
 /// One target forward over the last committed token and the drafts, and what is committed of it: the accepted
 /// drafts and one token of the target's own; with the normed hidden states of all. The cache is left holding all
 /// committed tokens but that last one.
 fn verify(
     model: &Transformer,
     cache: &mut KvCache,
-    committed: &[u32],
-    proposal: Option<Proposal>,
-    padding: &Padding,
+    input: Input,
     sampling: &Sampling,
     keys: &mut KeyStream,
 ) -> Result<(Vec<u32>, Array)> {
-    let last = Array::from_slice(&committed[committed.len() - 1..], &[1]);
+    let held = cache.len();
+    let Input { last, proposal, padding, supposed } = input;
+    let pad = last[0];
+    let last = Array::from_slice(last, &[1]);
     let (drafts, probabilities) = match proposal {
         Some(proposal) => (proposal.tokens, proposal.probabilities),
         None => (Array::from_slice::<u32>(&[], &[0]), None),
@@ -107,7 +130,7 @@ fn verify(
     let width = drafts.dim(0) + 1;
     let padded = padding.width(width as usize) as i32;
     let input = if padded > width {
-        let pads = vec![committed[committed.len() - 1]; (padded - width) as usize];
+        let pads = vec![pad; (padded - width) as usize];
         concatenate(&[&last, &drafts, &Array::from_slice(&pads, &[padded - width])], 0)?
     } else {
         concatenate(&[&last, &drafts], 0)?
@@ -123,7 +146,14 @@ fn verify(
         accept::rejection(&drafts, probabilities.as_ref(), &sampling.probabilities(&logits)?, &keys.next_key()?)?
     };
     eval([&count, &tokens])?;
-    let accepted = count.try_item_exact::<i32>()?;
-    cache.truncate(committed.len() as i32 + accepted);
-    Ok((tokens.try_as_slice::<u32>()?[..=accepted as usize].to_vec(), hidden))
+    let mut accepted = count.try_item_exact::<i32>()?;
+    let mut committed = tokens.try_as_slice::<u32>()?.to_vec();
+    if let Some(supposed) = supposed {
+        accepted = (supposed as i32).min(drafts.dim(0));
+        // Those that the drafter has read.
+        committed[..accepted as usize].copy_from_slice(&drafts.try_as_slice::<u32>()?[..accepted as usize]);
+    }
+    committed.truncate(accepted as usize + 1);
+    cache.truncate(held + 1 + accepted);
+    Ok((committed, hidden))
 }

@@ -1,24 +1,28 @@
 //! A tuning job on a model: from a loaded scenario and a folder to the decision.
 
 use super::Progress;
+use super::executor::Executor;
 use super::model_executor::{ModelExecutor, Texts};
 use super::runs::Drafters;
+use super::supposed_executor::SupposedExecutor;
 use super::tune::Tuner;
 use crate::analysis::Derived;
 use crate::decode::sampling::Sampling;
-use crate::draft;
+use crate::draft::{self, Prototype};
 use crate::machine::device::DeviceKind;
 use crate::machine::environment::Environment;
 use crate::machine::launch::{self, CEILING_TIME};
 use crate::model::chat::Message;
 use crate::model::hub;
 use crate::model::language_model::LanguageModel;
+use crate::model::memory;
+use crate::model::timed::{SYNTHETIC, TimedModel};
+use crate::model::transformer::Transformer;
 use crate::model::weights::LoadOptions;
 use crate::results::{Design, Identity, PromptRow, ResultsDir, StopRuleRow};
 use crate::roofline::Ceilings;
-use crate::scenario::{self, DraftSpec, Loaded, ModelSource, NamedDraft, PromptInput, Scenario, StopSpec};
+use crate::scenario::{self, DraftSpec, Loaded, ModelFile, ModelSource, NamedDraft, PromptInput, Scenario, StopSpec};
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -38,26 +42,43 @@ pub struct Job<'a> {
     pub stop: Arc<AtomicBool>,
 }
 
+/// What is tuned.
+pub enum Target {
+    /// A checkpoint's file or folder.
+    Checkpoint(PathBuf),
+    /// Random weights, on which acceptance is supposed.
+    Random(ModelFile),
+}
+
 impl Job<'_> {
-    /// Where the target's checkpoint is.
-    pub fn target(&self) -> Result<PathBuf> {
-        match self.loaded.target_source()? {
-            ModelSource::Local(path) => Ok(path),
-            ModelSource::Hub(name) => hub::resolve(&name),
+    /// Where the target's weights come from.
+    pub fn target(&self) -> Result<Target> {
+        if self.loaded.scenario.supposed.is_some() {
+            return Ok(Target::Random(self.loaded.random_target()?));
         }
+        Ok(Target::Checkpoint(match self.loaded.target_source()? {
+            ModelSource::Local(path) => path,
+            ModelSource::Hub(name) => hub::resolve(&name)?,
+        }))
     }
 
     /// What the results folder belongs to.
-    pub fn identity(&self, target: &Path) -> Result<Identity> {
-        let name = target.file_name().unwrap_or(target.as_os_str()).to_string_lossy();
+    pub fn identity(&self, target: &Target) -> Result<Identity> {
+        let (target, weights_sha256) = match target {
+            Target::Checkpoint(path) => {
+                let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+                (name.trim_end_matches(".gguf").to_owned(), crate::model::checkpoint::weights_sha256(path)?)
+            }
+            Target::Random(file) => (file.name.clone(), SYNTHETIC.to_owned()),
+        };
         let environment = self.environment;
         Ok(Identity {
             scenario: self.loaded.scenario.name.clone(),
             scenario_sha256: self.loaded.sha256.clone(),
             prompts_sha256: self.loaded.prompts.sha256.clone(),
             machine: environment.machine.clone(),
-            target: name.trim_end_matches(".gguf").to_owned(),
-            weights_sha256: crate::model::checkpoint::weights_sha256(target)?,
+            target,
+            weights_sha256,
             mlx: build(environment),
             design: self.design,
             ..Identity::default()
@@ -66,52 +87,113 @@ impl Job<'_> {
 
     /// Measures what is missing in the folder, and decides.
     pub fn run(&self, folder: &Path, progress: &mut dyn Progress) -> Result<Derived> {
-        let scenario = &self.loaded.scenario;
-        // Whatever can be wrong with the input is found before anything is measured.
         progress.stage("loading the models", 1);
-        let path = self.target()?;
-        let options = LoadOptions { dtype: scenario.target.dtype.map(Into::into), quantize: scenario.target.quantize };
-        let target = LanguageModel::load(&path, &options)?;
+        let target = self.target()?;
+        match &target {
+            Target::Checkpoint(path) => self.run_checkpoint(&target, path, folder, progress),
+            Target::Random(file) => self.run_supposed(&target, file, folder, progress),
+        }
+    }
+
+    /// On a checkpoint and the scenario's prompts.
+    fn run_checkpoint(
+        &self,
+        which: &Target,
+        path: &Path,
+        folder: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Derived> {
+        // Whatever can be wrong with the input is found before anything is measured.
+        let target = LanguageModel::load(path, &self.options())?;
         let (prompts, tokens) = prompts(self.loaded, &target)?.into_iter().unzip();
         let drafters = drafters(self.loaded, &target)?;
-        let identity = self.identity(&path)?;
-        let mut results = ResultsDir::open(folder, &identity, scenario)?;
-        progress.step();
-
-        let budget = self.budget.unwrap_or(scenario.time_budget);
-        let ceilings = self.begin_launch(&mut results, &target, budget, progress)?;
-        let sampling = Sampling::new(scenario.temperature as f32, 1.0)?;
-        let texts = Texts { prompts: tokens, sampling, seed: scenario.seed };
+        let rules = stop_rules(self.loaded);
+        let (results, ceilings) = self.begin(which, &target.transformer, folder, progress)?;
+        let texts = self.texts(tokens)?;
+        let (device, started) = (self.device, self.started);
         let mut executor =
-            ModelExecutor::new(&target, drafters, stop_rules(self.loaded), texts, self.device, ceilings, self.started);
+            ModelExecutor::new(path, &target.transformer, drafters, rules, texts, device, ceilings, started);
+        self.tune(which, &mut executor, prompts, results, progress)
+    }
+
+    /// On random weights and made-up prompts.
+    fn run_supposed(
+        &self,
+        which: &Target,
+        file: &ModelFile,
+        folder: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<Derived> {
+        let scenario = &self.loaded.scenario;
+        let supposed = scenario.supposed.as_ref().context("the scenario has no [supposed] table")?;
+        let target = TimedModel::random(file, &self.options())?;
+        let (prompts, tokens) = made_up_prompts(self.loaded, &target)?.into_iter().unzip();
+        let drafter = |named: &NamedDraft| {
+            let prototype = Prototype::timed(&named.path, &named.spec, &target.transformer)?;
+            Ok((named.name.clone(), prototype.drafter()?))
+        };
+        let drafters: Drafters = self.loaded.drafts.iter().map(drafter).collect::<Result<_>>()?;
+        let (results, ceilings) = self.begin(which, &target.transformer, folder, progress)?;
+        let texts = self.texts(tokens)?;
+        let (device, started) = (self.device, self.started);
+        let model = &target.transformer;
+        let executor = ModelExecutor::new(&file.path, model, drafters, Vec::new(), texts, device, ceilings, started);
+        let mut executor = SupposedExecutor::new(executor, supposed, longest_draft(scenario), scenario.seed);
+        self.tune(which, &mut executor, prompts, results, progress)
+    }
+
+    fn options(&self) -> LoadOptions {
+        let target = &self.loaded.scenario.target;
+        LoadOptions { dtype: target.dtype.map(Into::into), quantize: target.quantize }
+    }
+
+    fn texts(&self, prompts: Vec<Vec<u32>>) -> Result<Texts> {
+        let scenario = &self.loaded.scenario;
+        Ok(Texts { prompts, sampling: Sampling::new(scenario.temperature as f32, 1.0)?, seed: scenario.seed })
+    }
+
+    fn budget(&self) -> Duration {
+        self.budget.unwrap_or(self.loaded.scenario.time_budget)
+    }
+
+    /// Opens the results folder, measures the machine's ceilings and notes them with the launch.
+    fn begin(
+        &self,
+        which: &Target,
+        target: &Transformer,
+        folder: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<(ResultsDir, Ceilings)> {
+        let mut results = ResultsDir::open(folder, &self.identity(which)?, &self.loaded.scenario)?;
+        progress.step();
+        progress.stage("measuring what the machine can do", 2);
+        let time = CEILING_TIME.min(self.budget() / 20);
+        let dtype = target.dtype();
+        let (ceilings, launch) = launch::measure(self.device, self.environment, dtype, time, &mut || progress.step())?;
+        results.begin_launch(launch)?;
+        Ok((results, ceilings))
+    }
+
+    fn tune(
+        &self,
+        which: &Target,
+        executor: &mut dyn Executor,
+        prompts: Vec<PromptRow>,
+        results: ResultsDir,
+        progress: &mut dyn Progress,
+    ) -> Result<Derived> {
         Tuner {
-            scenario,
+            scenario: &self.loaded.scenario,
             machine: self.environment.machine.clone(),
-            target_name: identity.target.clone(),
-            executor: &mut executor,
+            target_name: self.identity(which)?.target,
+            executor,
             prompts,
             results,
             design: self.design,
-            budget,
+            budget: self.budget(),
             stop: Arc::clone(&self.stop),
         }
         .run(progress)
-    }
-
-    /// Measures the machine's ceilings and notes them with the launch.
-    fn begin_launch(
-        &self,
-        results: &mut ResultsDir,
-        target: &LanguageModel,
-        budget: Duration,
-        progress: &mut dyn Progress,
-    ) -> Result<Ceilings> {
-        progress.stage("measuring what the machine can do", 2);
-        let time = CEILING_TIME.min(budget / 20);
-        let dtype = target.transformer.dtype();
-        let (ceilings, launch) = launch::measure(self.device, self.environment, dtype, time, &mut || progress.step())?;
-        results.begin_launch(launch)?;
-        Ok(ceilings)
     }
 }
 
@@ -124,14 +206,8 @@ pub fn build(environment: &Environment) -> String {
 fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<(PromptRow, Vec<u32>)>> {
     let scenario = &loaded.scenario;
     let used = &loaded.prompts.prompts[..scenario.tune_prompts + scenario.confirm_prompts];
-    let longest_draft = scenario.draft_lengths.values().last().copied().unwrap_or(0);
-    // A padded verification may be as wide as the widest that is measured.
-    let widest_measured = scenario.widths.values().last().copied().unwrap_or(1);
-    let beyond = if scenario.pad { longest_draft.max(widest_measured) } else { longest_draft };
-    if let Some(context) = scenario.context {
-        let widest = scenario.widths.values().last().copied().unwrap_or(1).max(longest_draft + 1);
-        target.check_room(context + widest).with_context(|| format!("{}: context", loaded.path.display()))?;
-    }
+    let beyond = beyond(scenario);
+    check_context(loaded, &mut |tokens| target.check_room(tokens))?;
     let encode = |prompt: &scenario::Prompt| match &prompt.input {
         PromptInput::Text(text) => target.encode_text(text),
         PromptInput::Chat(messages) => {
@@ -146,18 +222,57 @@ fn prompts(loaded: &Loaded, target: &LanguageModel) -> Result<Vec<(PromptRow, Ve
         target
             .check_room(tokens.len() + scenario.max_tokens + beyond)
             .with_context(|| format!("prompt '{}' of {}", prompt.id, loaded.path.display()))?;
-        let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
-        let row = PromptRow {
-            prompt: prompt.id.clone(),
-            category: prompt.category.clone(),
-            split: if place < scenario.tune_prompts { "tune" } else { "confirm" }.to_owned(),
-            place: place as u64,
-            prompt_tokens: tokens.len() as u64,
-            tokens_sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
-        Ok((row, tokens))
+        Ok((row(scenario, prompt.id.clone(), prompt.category.clone(), place, &tokens), tokens))
     };
     used.iter().enumerate().map(read).collect()
+}
+
+/// Random tokens for random weights: as many that in the middle of a run the scenario's context is in the cache, or 128.
+fn made_up_prompts(loaded: &Loaded, target: &TimedModel) -> Result<Vec<(PromptRow, Vec<u32>)>> {
+    const TOKENS: usize = 128;
+    let scenario = &loaded.scenario;
+    let count = scenario.context.map_or(TOKENS, |context| context.saturating_sub(scenario.max_tokens / 2).max(1));
+    let mut check = |tokens: usize| memory::check_room(Path::new(&scenario.target.model), &target.transformer, tokens);
+    check_context(loaded, &mut check)?;
+    check(count + scenario.max_tokens + beyond(scenario)).with_context(|| loaded.path.display().to_string())?;
+    let prompts = scenario.tune_prompts + scenario.confirm_prompts;
+    let all = target.tokens(count + prompts);
+    let made_up = |place: usize| {
+        let tokens = all[place..place + count].to_vec();
+        (row(scenario, format!("p{place}"), "random".to_owned(), place, &tokens), tokens)
+    };
+    Ok((0..prompts).map(made_up).collect())
+}
+
+fn row(scenario: &Scenario, prompt: String, category: String, place: usize, tokens: &[u32]) -> PromptRow {
+    let bytes: Vec<u8> = tokens.iter().flat_map(|token| token.to_le_bytes()).collect();
+    PromptRow {
+        prompt,
+        category,
+        split: if place < scenario.tune_prompts { "tune" } else { "confirm" }.to_owned(),
+        place: place as u64,
+        prompt_tokens: tokens.len() as u64,
+        tokens_sha256: scenario::sha256_hex(&bytes),
+    }
+}
+
+fn longest_draft(scenario: &Scenario) -> usize {
+    scenario.draft_lengths.values().last().copied().unwrap_or(0)
+}
+
+/// Tokens that a run may read beyond those it commits.
+fn beyond(scenario: &Scenario) -> usize {
+    // A padded verification may be as wide as the widest that is measured.
+    let widest_measured = scenario.widths.values().last().copied().unwrap_or(1);
+    if scenario.pad { longest_draft(scenario).max(widest_measured) } else { longest_draft(scenario) }
+}
+
+/// Refuses a context that t(b) cannot be measured behind.
+fn check_context(loaded: &Loaded, check_room: &mut dyn FnMut(usize) -> Result<()>) -> Result<()> {
+    let scenario = &loaded.scenario;
+    let Some(context) = scenario.context else { return Ok(()) };
+    let widest = scenario.widths.values().last().copied().unwrap_or(1).max(longest_draft(scenario) + 1);
+    check_room(context + widest).with_context(|| format!("{}: context", loaded.path.display()))
 }
 
 /// A prompt's tokens; if a context is to be filled, behind as much of the prompts after it as the context has room for.

@@ -21,6 +21,8 @@ pub mod runs;
 #[cfg(feature = "mlx")]
 pub mod samples;
 pub mod simulated_executor;
+#[cfg(feature = "mlx")]
+pub mod supposed_executor;
 pub mod sweep;
 mod timing;
 #[cfg(feature = "mlx")]

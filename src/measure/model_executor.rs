@@ -9,17 +9,18 @@ use super::trace::TextChances;
 use super::tune::CHAIN;
 use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
-use crate::decode::{Request, plain, prefill, prefill_hidden};
+use crate::decode::{Request, Run, plain, prefill, prefill_hidden};
 use crate::draft::{Drafter, TokenDrafts};
 use crate::machine::device::DeviceKind;
 use crate::model::cache::KvCache;
-use crate::model::language_model::LanguageModel;
+use crate::model::memory;
 use crate::model::transformer::Transformer;
 use crate::results::{CostRow, Mode, Role, RunRow, StopRuleRow};
 use crate::roofline::{Ceilings, Forward, Padding, StopRule};
 use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Tokens of a run that warms up.
@@ -48,7 +49,9 @@ impl Texts {
 
 /// A target with its drafters, and the texts.
 pub struct ModelExecutor<'a> {
-    target: &'a LanguageModel,
+    /// What messages call it.
+    path: &'a Path,
+    model: &'a Transformer,
     drafters: Drafters,
     texts: Texts,
     device: DeviceKind,
@@ -70,7 +73,8 @@ pub struct ModelExecutor<'a> {
 
 impl<'a> ModelExecutor<'a> {
     pub fn new(
-        target: &'a LanguageModel,
+        path: &'a Path,
+        model: &'a Transformer,
         drafters: Drafters,
         stop_rules: Vec<StopRuleRow>,
         texts: Texts,
@@ -79,7 +83,8 @@ impl<'a> ModelExecutor<'a> {
         started: Instant,
     ) -> Self {
         ModelExecutor {
-            target,
+            path,
+            model,
             drafters,
             stop_rules,
             texts,
@@ -102,15 +107,59 @@ impl<'a> ModelExecutor<'a> {
         looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
+    /// One run of an arm, from a copy of the prompt as the target has read it.
+    fn run_arm(
+        &mut self,
+        prompt: usize,
+        block: u64,
+        arm: &Arm,
+        max_tokens: usize,
+        supposed: Option<&[usize]>,
+    ) -> Result<Run> {
+        if self.read.as_ref().is_none_or(|(of, _)| *of != prompt) {
+            let mut cache = self.model.new_cache();
+            prefill(self.model, &mut cache, &self.texts.prompts[prompt])?;
+            self.read = Some((prompt, cache));
+        }
+        let read = self.read.as_ref().map(|(_, cache)| cache);
+        let request = Request { read, ..self.texts.request(prompt, block, max_tokens) };
+        run_arm(self.model, &mut self.drafters, arm, &self.rules, supposed, &request)
+    }
+
+    /// A run in which a round at an output position accepts as many drafted tokens as `accepted` has there. Its text means
+    /// nothing and is compared with none.
+    pub fn run_supposed(
+        &mut self,
+        prompt: usize,
+        block: u64,
+        arm: &Arm,
+        max_tokens: usize,
+        accepted: &[usize],
+    ) -> Result<TimedRun> {
+        Ok(timed(&self.run_arm(prompt, block, arm, max_tokens, Some(accepted))?, None))
+    }
+
     /// What the target commits in a block without a drafter: at least `tokens` tokens.
     fn plain_text(&mut self, prompt: usize, block: u64, tokens: usize) -> Result<&[u32]> {
         let known = matches!(&self.plain, Some((of, text)) if *of == block && text.len() >= tokens);
         if !known {
             let request = self.texts.request(prompt, block, tokens);
-            let text = plain::decode(&self.target.transformer, &request, &mut |_| ())?.tokens;
+            let text = plain::decode(self.model, &request, &mut |_| ())?.tokens;
             self.plain = Some((block, text));
         }
         Ok(&self.plain.as_ref().expect("just decoded").1)
+    }
+}
+
+fn timed(run: &Run, first_divergence: Option<(usize, f64)>) -> TimedRun {
+    TimedRun {
+        tokens: run.tokens.len(),
+        seconds: run.seconds,
+        rounds: run.rounds,
+        drafted: run.drafted,
+        accepted: run.accepted,
+        cut_off: run.cut_off,
+        first_divergence,
     }
 }
 
@@ -134,11 +183,11 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn precision(&self) -> String {
-        self.target.transformer.precision()
+        self.model.precision()
     }
 
     fn work(&self, forward: Forward) -> Work {
-        let shape = self.target.transformer.shape();
+        let shape = self.model.shape();
         Work { bytes: shape.bytes(forward), flops: shape.flops(forward) as f64 }
     }
 
@@ -150,14 +199,14 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn check_room(&self, tokens: usize) -> Result<()> {
-        self.target.check_room(tokens)
+        memory::check_room(self.path, self.model, tokens)
     }
 
     fn warm_up(&mut self, arm: &Arm) -> Result<()> {
         let stop = self.evaluated(&arm.drafter).map(|rule| (arm.clone(), rule)).into_iter().collect();
         let rules = Rules { stop, padding: Padding::default() };
         let request = self.texts.request(0, 0, WARM_UP_TOKENS);
-        run_arm(&self.target.transformer, &mut self.drafters, arm, &rules, &request).map(drop)
+        run_arm(self.model, &mut self.drafters, arm, &rules, None, &request).map(drop)
     }
 
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
@@ -166,7 +215,7 @@ impl Executor for ModelExecutor<'_> {
             |role: Role| samples.iter().filter(|row| row.role == role).map(|row| row.width as usize).max().unwrap_or(0);
         let text: Vec<u32> = self.texts.prompts.concat();
         let widest_target = widest(Role::Target).max(CHAIN);
-        let timer = ForwardTimer::new(&self.target.transformer, &text, context, widest_target, 1)?;
+        let timer = ForwardTimer::new(self.model, &text, context, widest_target, 1)?;
         self.timer = Some(timer.sampled(self.texts.sampling));
         self.behind = text.iter().copied().cycle().take(context.max(1)).collect();
         let evaluated: Vec<_> = self.drafters.keys().map(|name| self.evaluated(name)).collect();
@@ -206,7 +255,7 @@ impl Executor for ModelExecutor<'_> {
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
         let drafter = find(&mut self.drafters, drafter)?;
-        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        show(drafter.as_mut(), self.model, &whole)?;
         let sampling = &self.texts.sampling;
         if sampling.is_greedy() {
             let matches = drafter.matches(&whole, first, positions, draft_length)?;
@@ -215,7 +264,7 @@ impl Executor for ModelExecutor<'_> {
                 .map(|(found, token)| TracedDraft::greedy(token, found.proposed, found.matched))
                 .collect());
         }
-        let target = model_trace::probabilities(&self.target.transformer, &whole, first, text.len(), sampling)?;
+        let target = model_trace::probabilities(self.model, &whole, first, text.len(), sampling)?;
         let drafts = drafter.text_chances(&whole, first, positions, draft_length, sampling)?;
         let mut rng = ChaCha8Rng::seed_from_u64(self.texts.block_seed(prompt as u64));
         // Another stream than the text's own.
@@ -245,7 +294,7 @@ impl Executor for ModelExecutor<'_> {
         let first = self.texts.prompts[prompt].len();
         let whole = [&self.texts.prompts[prompt][..], &text].concat();
         let drafter = find(&mut self.drafters, drafter)?;
-        show(drafter.as_mut(), &self.target.transformer, &whole)?;
+        show(drafter.as_mut(), self.model, &whole)?;
         let drafts = drafter.token_drafts(&whole, first, positions, draft_length)?;
         let traced = |(position, drafts): (usize, TokenDrafts)| {
             let tokens = drafts.tokens.iter().zip(drafts.seen).zip(&text[position..]);
@@ -261,14 +310,7 @@ impl Executor for ModelExecutor<'_> {
     }
 
     fn run(&mut self, prompt: usize, block: u64, arm: &Arm, max_tokens: usize, _taken: &[RunRow]) -> Result<TimedRun> {
-        if self.read.as_ref().is_none_or(|(of, _)| *of != prompt) {
-            let mut cache = self.target.transformer.new_cache();
-            prefill(&self.target.transformer, &mut cache, &self.texts.prompts[prompt])?;
-            self.read = Some((prompt, cache));
-        }
-        let read = self.read.as_ref().map(|(_, cache)| cache);
-        let request = Request { read, ..self.texts.request(prompt, block, max_tokens) };
-        let run = run_arm(&self.target.transformer, &mut self.drafters, arm, &self.rules, &request)?;
+        let run = self.run_arm(prompt, block, arm, max_tokens, None)?;
         let plain = match arm.draft_length {
             // A block begins with plain decoding, which the others are compared with.
             0 if !matches!(&self.plain, Some((of, _)) if *of == block) => {
@@ -282,17 +324,9 @@ impl Executor for ModelExecutor<'_> {
         let plain_text = self.plain.as_ref().map_or(&[][..], |(_, text)| text);
         let margin = |position: usize| -> Result<(usize, f64)> {
             let text = [&self.texts.prompts[prompt][..], &plain_text[..position]].concat();
-            Ok((position, logit_margin(&self.target.transformer, &text)?.into()))
+            Ok((position, logit_margin(self.model, &text)?.into()))
         };
-        Ok(TimedRun {
-            tokens: run.tokens.len(),
-            seconds: run.seconds,
-            rounds: run.rounds,
-            drafted: run.drafted,
-            accepted: run.accepted,
-            cut_off: run.cut_off,
-            first_divergence: plain.map(margin).transpose()?,
-        })
+        Ok(timed(&run, plain.map(margin).transpose()?))
     }
 
     fn started_s(&self, _taken: &[RunRow]) -> f64 {

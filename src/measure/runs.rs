@@ -2,7 +2,8 @@
 
 use super::executor::Rules;
 use crate::analysis::Arm;
-use crate::decode::{Request, Run, plain, speculative};
+use crate::decode::speculative::{self, Verification};
+use crate::decode::{Request, Run, plain};
 use crate::draft::Drafter;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::{Context, Result};
@@ -12,12 +13,13 @@ use std::collections::BTreeMap;
 /// Drafters by the name that results use.
 pub type Drafters = BTreeMap<String, Box<dyn Drafter>>;
 
-/// One run of one arm.
+/// One run of one arm; `supposed` as in [`Verification`].
 pub fn run_arm(
     model: &Transformer,
     drafters: &mut Drafters,
     arm: &Arm,
     rules: &Rules,
+    supposed: Option<&[usize]>,
     request: &Request,
 ) -> Result<Run> {
     if arm.draft_length == 0 {
@@ -26,7 +28,8 @@ pub fn run_arm(
     let drafter = drafters.get_mut(&arm.drafter).with_context(|| format!("there is no drafter '{}'", arm.drafter))?;
     drafter.stop_by(rules.stop.get(arm).cloned());
     let length = arm.draft_length as usize;
-    speculative::decode_padded(model, drafter.as_mut(), length, &rules.padding, request, &mut |_| ())
+    let how = Verification { padding: rules.padding.clone(), supposed };
+    speculative::decode_as(model, drafter.as_mut(), length, &how, request, &mut |_| ())
 }
 
 /// Where two texts part, if they do.

@@ -81,14 +81,6 @@ impl LanguageModel {
 
     /// Refuses a text that would outgrow the context that the model was made for, or the memory that is free.
     pub fn check_room(&self, tokens: usize) -> Result<()> {
-        let most = self.transformer.config.max_context as usize;
-        if tokens <= most {
-            let path = &self.checkpoint.path;
-            return memory::check_cache(path, &self.transformer.config, self.transformer.dtype(), tokens);
-        }
-        let path = self.checkpoint.path.display();
-        Err(crate::usage!(
-            "{path}: {tokens} tokens of prompt, text and draft exceed its context of {most}; shorten the prompt or lower the number of tokens"
-        ))
+        memory::check_room(&self.checkpoint.path, &self.transformer, tokens)
     }
 }

@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::stored::{Catalogue, Encoding, Stored};
+use super::transformer::Transformer;
 use super::weights::LoadOptions;
 use crate::scenario::Quantization;
 use anyhow::{Result, bail};
@@ -36,6 +37,18 @@ pub fn check_cache(path: &Path, config: &Config, dtype: Dtype, tokens: usize) ->
     let token_bytes = 2 * values.iter().product::<u64>() * if dtype == Dtype::Float32 { 4 } else { 2 };
     let what = format!("the keys and values of {tokens} tokens");
     check_bytes(path, &what, token_bytes.saturating_mul(tokens as u64), "lower the number of tokens")
+}
+
+/// Refuses a text that would outgrow the context that a model was made for, or the memory that is free.
+pub fn check_room(path: &Path, model: &Transformer, tokens: usize) -> Result<()> {
+    let most = model.config.max_context as usize;
+    if tokens <= most {
+        return check_cache(path, &model.config, model.dtype(), tokens);
+    }
+    Err(crate::usage!(
+        "{}: {tokens} tokens of prompt, text and draft exceed its context of {most}; shorten the prompt or lower the number of tokens",
+        path.display()
+    ))
 }
 
 /// Refuses `what` at `path` if it needs more than the memory that is free.

@@ -14,7 +14,7 @@ pub mod language_model;
 pub mod layers;
 mod llama;
 pub mod matrix;
-mod memory;
+pub(crate) mod memory;
 mod mistral;
 mod qwen2;
 mod qwen3;

@@ -6,14 +6,14 @@ use super::memory;
 use super::transformer::Transformer;
 use super::weights::LoadOptions;
 use crate::scenario::{Dtype, ModelFile, ModelWeights, Quantization};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::path::Path;
 use std::time::Instant;
 
 /// The seed of random weights: timing does not depend on it.
 const SEED: u64 = 0;
 /// What stands in the place of a hash of random weights.
-const SYNTHETIC: &str = "synthetic";
+pub const SYNTHETIC: &str = "synthetic";
 
 /// A transformer with what results say about it.
 #[derive(Debug)]
@@ -39,17 +39,7 @@ impl TimedModel {
         let dtype = dtype.or(file.as_ref().and_then(|file| file.dtype)).map(Into::into);
         let options = LoadOptions { dtype, quantize };
         let checkpoint = match &file {
-            Some(ModelFile { name, path, weights: ModelWeights::Synthetic(config), .. }) => {
-                let started = Instant::now();
-                let transformer = super::synthetic(path, config, &options, SEED)?;
-                let load_seconds = started.elapsed().as_secs_f64();
-                return Ok(TimedModel {
-                    name: name.clone(),
-                    transformer,
-                    weights_sha256: SYNTHETIC.into(),
-                    load_seconds,
-                });
-            }
+            Some(file @ ModelFile { weights: ModelWeights::Synthetic(_), .. }) => return Self::random(file, &options),
             Some(ModelFile { weights: ModelWeights::Checkpoint(checkpoint), .. }) => checkpoint,
             None => model,
         };
@@ -61,6 +51,16 @@ impl TimedModel {
         let name =
             file.as_ref().map_or_else(|| of_path().trim_end_matches(".gguf").to_owned(), |file| file.name.clone());
         Ok(TimedModel { name, transformer, weights_sha256: weights_sha256(&path)?, load_seconds })
+    }
+
+    /// Random weights in the shapes that `file` gives, held as `options` say or else as it does.
+    pub fn random(file: &ModelFile, options: &LoadOptions) -> Result<TimedModel> {
+        let ModelWeights::Synthetic(config) = &file.weights else { bail!("{} is a checkpoint", file.path.display()) };
+        let options = &LoadOptions { dtype: options.dtype.or(file.dtype.map(Into::into)), ..*options };
+        let started = Instant::now();
+        let transformer = super::synthetic(&file.path, config, options, SEED)?;
+        let load_seconds = started.elapsed().as_secs_f64();
+        Ok(TimedModel { name: file.name.clone(), transformer, weights_sha256: SYNTHETIC.into(), load_seconds })
     }
 
     /// Whether the weights are random, so that what the model says means nothing.

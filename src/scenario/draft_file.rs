@@ -153,6 +153,11 @@ fn default_min_ngram() -> usize {
 const MAX_NGRAM: usize = 64;
 
 impl DraftSpec {
+    /// Whether some of its tokens are found in text, and so may be none.
+    pub fn looks_up(&self) -> bool {
+        matches!(self, DraftSpec::PromptLookup(_) | DraftSpec::Suffix(_) | DraftSpec::Combined(_))
+    }
+
     /// Reads and validates a drafter's file.
     pub fn read(path: &Path) -> Result<DraftSpec> {
         DraftSpec::parse(path, &toml_file::read_text(path, "draft file")?)

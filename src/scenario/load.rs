@@ -21,7 +21,7 @@ pub struct Loaded {
     pub sha256: String,
     /// The drafters in the scenario's order; none where it is simulated.
     pub drafts: Vec<NamedDraft>,
-    /// All prompts of the set.
+    /// All prompts of the set; none where it makes up its own.
     pub prompts: PromptSet,
 }
 
@@ -53,6 +53,10 @@ pub fn load(path: &Path) -> Result<Loaded> {
         return Ok(Loaded { path, scenario, sha256, drafts: Vec::new(), prompts: PromptSet::default() });
     }
     let drafts = load_drafts(path, &scenario)?;
+    if scenario.supposed.is_some() {
+        let (path, sha256) = (path.to_path_buf(), sha256_hex(text.as_bytes()));
+        return Ok(Loaded { path, scenario, sha256, drafts, prompts: PromptSet::default() });
+    }
     let prompts = load_prompts(&find(path, "prompts", &scenario.prompts)?)?;
     let (needed, there) = (scenario.tune_prompts + scenario.confirm_prompts, prompts.prompts.len());
     if needed > there {
@@ -80,7 +84,15 @@ fn load_drafts(path: &Path, scenario: &Scenario) -> Result<Vec<NamedDraft>> {
         if drafts.iter().any(|other| other.name == name) {
             return Err(field_error(path, &field, format!("a second drafter named '{name}'; rename one of the files")));
         }
-        drafts.push(NamedDraft { name, spec: DraftSpec::read(&file)?, stop: StopSpec::read(&file)?, path: file });
+        let draft = NamedDraft { name, spec: DraftSpec::read(&file)?, stop: StopSpec::read(&file)?, path: file };
+        if scenario.supposed.is_some() && (draft.spec.looks_up() || draft.stop.is_some()) {
+            let message = format!(
+                "'{}' drafts by what its text says, which means nothing here; name a model without a rule",
+                draft.name
+            );
+            return Err(field_error(path, &field, message));
+        }
+        drafts.push(draft);
     }
     Ok(drafts)
 }
@@ -135,6 +147,20 @@ impl ModelSource {
 }
 
 impl Loaded {
+    /// The model with random weights that acceptance is supposed for.
+    pub fn random_target(&self) -> Result<ModelFile> {
+        let model = &self.scenario.target.model;
+        match ModelFile::find(&std::path::absolute(&self.path)?, model)? {
+            Some(file) if matches!(file.weights, ModelWeights::Synthetic(_)) => Ok(file),
+            _ => {
+                let message = format!(
+                    "'{model}' is no model with random weights (scenarios/models); what a checkpoint accepts is measured, without [supposed]"
+                );
+                Err(field_error(&self.path, "target.model", message))
+            }
+        }
+    }
+
     /// Where the target's checkpoint is.
     pub fn target_source(&self) -> Result<ModelSource> {
         ModelSource::find(&self.path, "target.model", &self.scenario.target.model)

@@ -20,6 +20,7 @@ mod shard;
 mod shares;
 mod simulated;
 mod stop_spec;
+mod supposed;
 mod sweep;
 mod toml_file;
 
@@ -41,5 +42,6 @@ pub use shard::Shard;
 pub use shares::Shares;
 pub use simulated::{Growth, Simulated, SimulatedDrafter, SimulatedTarget};
 pub use stop_spec::StopSpec;
+pub use supposed::Supposed;
 pub use sweep::{Cell, Precision, Sweep};
 pub use toml_file::parse_json;

@@ -4,6 +4,7 @@ use super::budget;
 use super::precision::{Dtype, Quantization};
 use super::range::Range;
 use super::simulated::Simulated;
+use super::supposed::Supposed;
 use super::sweep::Sweep;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ pub struct Scenario {
     /// Widths b at which t(b) is measured besides the γ+1 that the draft lengths need.
     #[serde(default)]
     pub widths: Range,
-    /// The prompt set: a JSONL file; none where it is simulated.
+    /// The prompt set: a JSONL file; none where it is simulated or acceptance is supposed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prompts: String,
     /// How many prompts, from the first on, the draft length is chosen on.
@@ -90,6 +91,9 @@ pub struct Scenario {
     /// A made-up machine in the place of this one: nothing is loaded, and the same rows come out everywhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub simulated: Option<Simulated>,
+    /// Acceptance that is declared instead of measured, for a target with random weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supposed: Option<Supposed>,
 }
 
 /// The model that decides.
@@ -195,14 +199,22 @@ impl Scenario {
             return Err(("sweep.precisions", format!("has '{}' twice; give it once", sweep.precisions[place])));
         }
         let Some(simulated) = &self.simulated else {
-            if self.prompts.is_empty() {
-                return Err(("prompts", "is missing; name a prompt file".into()));
+            match &self.supposed {
+                None if self.prompts.is_empty() => return Err(("prompts", "is missing; name a prompt file".into())),
+                Some(_) if !self.prompts.is_empty() => {
+                    return Err(("prompts", "mean nothing to random weights; leave it out".into()));
+                }
+                None => {}
+                Some(supposed) => supposed.validate()?,
             }
             return match self.batch.max(sweep.batches.values().last().copied().unwrap_or(1)) {
                 1 => Ok(()),
                 _ => Err(("batch", "a model decodes one sequence; only a [simulated] one takes more".into())),
             };
         };
+        if self.supposed.is_some() {
+            return Err(("supposed", "a [simulated] machine declares its acceptance itself; leave it out".into()));
+        }
         simulated.validate()?;
         if !self.prompts.is_empty() {
             return Err(("prompts", "a [simulated] machine makes up its own; leave it out".into()));
@@ -229,8 +241,8 @@ impl Scenario {
                 "greedy decoding has one text a prompt; leave it out, or set a temperature".into(),
             ));
         }
-        if self.temperature > 0.0 && self.simulated.is_some() {
-            return Err(("temperature", "a [simulated] machine accepts with declared chances; leave it out".into()));
+        if self.temperature > 0.0 && (self.simulated.is_some() || self.supposed.is_some()) {
+            return Err(("temperature", "tokens are accepted with declared chances; leave it out".into()));
         }
         Ok(())
     }
