@@ -34,6 +34,7 @@ mod results_readme;
 mod scenarios;
 mod schema;
 mod shards;
+mod supposed;
 mod sweep;
 mod sweep_models;
 mod tune_rules;

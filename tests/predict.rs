@@ -70,6 +70,26 @@ fn predicted(place: &Path, arguments: &[&str]) -> (Vec<PredictedWidthRow>, Vec<P
 }
 
 #[test]
+fn each_curve_is_compared_with_its_own_of_several_folders() {
+    let place = tempfile::tempdir().unwrap();
+    let here = made_up(place.path(), "here", "400", true);
+    let there = made_up(place.path(), "there", "800", false);
+    // The same target behind another context.
+    let file = place.path().join("there.toml");
+    let other =
+        fs::read_to_string(&file).unwrap().replace("\"one\"", "\"two\"").replace("context = 64", "context = 128");
+    fs::write(&file, other).unwrap();
+    assert!(ridgepoint(place.path(), &["sweep", "there.toml", "--quiet", "--machine", "there"]).status.success());
+    let other = "results/there/two/001";
+    let (alone, lengths, _) = predicted(place.path(), &[&here, "--against", &there]);
+    assert!(alone.iter().all(|row| row.measured_ms.is_some()));
+    assert_eq!(predicted(place.path(), &[&here, "--against", other, "--against", &there]).0, alone);
+    let (nothing, predictions, shown) = predicted(place.path(), &[&here, "--against", other]);
+    assert!(nothing.iter().all(|row| row.measured_ms.is_none()) && predictions.len() == lengths.len());
+    assert!(shown.contains("results/there/two/001: has no curve of t, "), "{shown}");
+}
+
+#[test]
 fn another_bandwidths_curve_is_recovered_and_naive_scaling_would_not_do() {
     let place = tempfile::tempdir().unwrap();
     let here = made_up(place.path(), "here", "400", true);
@@ -119,7 +139,9 @@ fn the_parts_of_a_time_are_bytes_at_the_ceiling_flops_and_the_rest() {
 fn the_measured_machines_own_lengths_are_those_of_its_curve() {
     let root = Path::new(ROOT);
     let place = tempfile::tempdir().unwrap();
-    for folder in ["results/h100/cost-mistral-7b-4-bit-64-bfloat16", "results/h100/cost-mistral-7b-bfloat16"] {
+    for folder in
+        ["results/h100-mlx-kernels/cost-mistral-7b-4-bit-64-bfloat16", "results/h100/cost-mistral-7b-bfloat16"]
+    {
         let source = root.join(folder);
         let (widths, lengths, shown) = predicted(place.path(), &[source.to_str().unwrap(), "--alpha", "0.6,0.9"]);
         assert!(shown.contains("throughput is PREDICTED from it"), "{shown}");
@@ -155,7 +177,7 @@ fn the_measured_machines_own_lengths_are_those_of_its_curve() {
 
 #[test]
 fn a_data_sheet_is_reached_by_the_same_share() {
-    let source = Path::new(ROOT).join("results/h100/cost-mistral-7b-4-bit-64-bfloat16");
+    let source = Path::new(ROOT).join("results/h100-mlx-kernels/cost-mistral-7b-4-bit-64-bfloat16");
     let place = tempfile::tempdir().unwrap();
     let sheet = Path::new(ROOT).join("scenarios/machines/h200.toml");
     let (widths, _, shown) = predicted(place.path(), &[source.to_str().unwrap(), "--to", sheet.to_str().unwrap()]);
@@ -203,7 +225,7 @@ fn a_published_curve_says_little_and_says_so() {
 fn a_machine_without_a_matrix_rate_leaves_out_what_hangs_on_it() {
     let place = tempfile::tempdir().unwrap();
     let sheet = Path::new(ROOT).join("scenarios/machines/m3-ultra.toml");
-    let source = Path::new(ROOT).join("results/h100/cost-mistral-7b-bfloat16");
+    let source = Path::new(ROOT).join("results/h100-mlx-kernels/cost-mistral-7b-bfloat16");
     let (widths, _, shown) = predicted(place.path(), &[source.to_str().unwrap(), "--to", sheet.to_str().unwrap()]);
     assert!(shown.contains("nobody says its matrix rate") && shown.contains("cannot say"), "{shown}");
     assert!(widths.iter().any(|row| row.predicted_ms.is_none()) && widths[0].predicted_ms.is_some());

@@ -8,11 +8,11 @@ use tempfile::TempDir;
 
 const FOLDERS: [&str; 6] = [
     "results/linux-cpu-2core/drafters",
-    "results/h100/quickstart",
+    "results/h100-mlx-kernels/quickstart",
     "results/linux-cpu-2core/cost-SmolLM2-135M-Instruct.Q4_1-float32",
-    "results/h100/cost-mistral-7b-4-bit-64-bfloat16",
+    "results/h100-mlx-kernels/cost-mistral-7b-4-bit-64-bfloat16",
     "results/linux-cpu-2core/baseline",
-    "results/h100/baseline",
+    "results/h100-mlx-kernels/baseline",
 ];
 
 fn ridgepoint(arguments: &[&str]) -> Command {

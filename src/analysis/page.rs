@@ -27,6 +27,8 @@ pub struct RegimePage {
 #[derive(Debug, Clone)]
 pub struct TunePart {
     pub row: RegimeRow,
+    /// Whether what is accepted was declared and not measured.
+    pub supposed: bool,
     pub choice: Choice,
     pub why: Option<Why>,
     /// The slowest length timed, and its loss to the fastest.
@@ -85,7 +87,8 @@ fn add_tuned(page: &mut RegimePage, folders: &[PathBuf]) -> Result<()> {
         let RegimeChoice { choice, why, .. } = regime.context("a regime without a choice")?.clone();
         let worst_timed = worst_timed(&choice);
         let textbook = textbook(&derived.predictions, &choice.drafter);
-        page.tuned.push(TunePart { row, worst_timed, textbook, why, choice });
+        let supposed = derived.scenario.supposed.is_some();
+        page.tuned.push(TunePart { row, supposed, worst_timed, textbook, why, choice });
     }
     Ok(())
 }

@@ -40,7 +40,7 @@ pub fn sweep_folders(sweep: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Derives every folder and contrasts regimes of one drafter that differ in a single factor: machine, model (target and
-/// precision), context or batch. Contexts and batches are contrasted with their neighbours. Two regimes alone are
+/// precision), context, batch or temperature. Contexts and batches are contrasted with their neighbours. Two regimes alone are
 /// contrasted whatever they differ in.
 pub fn regime_map(folders: &[PathBuf], allow_mixed: bool) -> Result<RegimeMap> {
     let read = |folder: &PathBuf| {
@@ -61,7 +61,9 @@ pub fn map_derived(folders: Vec<(String, Derived)>) -> Result<RegimeMap> {
     }
     let place = |regime: &Measured| {
         let row = regime.row.clone();
-        (row.drafter, row.machine, row.target, row.precision, row.context, row.batch, row.folder)
+        // Bits of numbers that are not negative sort as they do.
+        let temperature = row.temperature.to_bits();
+        (row.drafter, row.machine, row.target, row.precision, row.context, row.batch, temperature, row.folder)
     };
     regimes.sort_by_cached_key(place);
     let contrasted = |(a, b, factor): (usize, usize, String)| contrasted(&regimes[a], &regimes[b], &factor);
@@ -88,6 +90,7 @@ fn measured(folder: &str, derived: Derived) -> (Vec<Measured>, Vec<String>) {
             bandwidth_gb_s: ceilings.map(|ceilings| ceilings.forward_bytes_per_s() / 1e9),
             bytes_per_token: derived.bytes_per_token,
             alpha: alpha(&regime.choice.drafter),
+            temperature: derived.scenario.temperature,
             ..row(&regime)
         },
         prompts_sha256: stamp.identity.prompts_sha256.clone(),
@@ -138,6 +141,7 @@ fn differing(a: &RegimeRow, b: &RegimeRow) -> Vec<&'static str> {
         ("model", model(a) != model(b)),
         ("context", a.context != b.context),
         ("batch", a.batch != b.batch),
+        ("temperature", a.temperature != b.temperature),
     ];
     factors.into_iter().filter(|(_, differs)| *differs).map(|(factor, _)| factor).collect()
 }
@@ -172,6 +176,7 @@ fn label(row: &RegimeRow, other: &RegimeRow, factor: &str) -> String {
         "model" => format!("{} ({})", row.target, row.precision),
         "context" => format!("context {}", row.context),
         "batch" => format!("batch {}", row.batch),
+        "temperature" => format!("temperature {}", row.temperature),
         _ => row.folder.clone(),
     }
 }
@@ -283,6 +288,14 @@ mod tests {
             pairs(&regimes),
             [pair(0, 1, "context"), pair(1, 2, "context"), pair(1, 3, "model"), pair(4, 5, "machine and model")]
         );
+    }
+
+    #[test]
+    fn another_temperature_is_another_regime() {
+        let (greedy, mut sampled) = (regime("d", "m", "4bit", 64), regime("d", "m", "4bit", 64));
+        sampled.row.temperature = 0.7;
+        assert_eq!(label(&sampled.row, &greedy.row, "temperature"), "temperature 0.7");
+        assert_eq!(pairs(&[greedy, sampled]), [pair(0, 1, "temperature")]);
     }
 
     #[test]

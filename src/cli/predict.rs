@@ -28,9 +28,9 @@ pub struct Args {
     /// Suppose that forwards there reach this rate of matrix products, 10^12 FLOP a second
     #[arg(long, value_name = "N", value_parser = positive)]
     matrix_tflop_s: Option<f64>,
-    /// A results folder measured there, to see how far the prediction is off
+    /// A results folder measured there, to see how far the prediction is off; may be given several times
     #[arg(long, value_name = "DIR")]
-    against: Option<PathBuf>,
+    against: Vec<PathBuf>,
     /// Chances that a drafted token is accepted
     #[arg(long, value_name = "SHARES", default_value = "0.5-0.95+0.05")]
     alpha: Shares,

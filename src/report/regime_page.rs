@@ -18,8 +18,11 @@ pub fn regime_page(page: &RegimePage, command: &str) -> String {
              sections. γ is the draft length, 0 is plain decoding."
         ),
     ];
-    if !page.tuned.is_empty() {
+    if page.tuned.iter().any(|part| !part.supposed) {
         parts.push(tuned(page));
+    }
+    if page.tuned.iter().any(|part| part.supposed) {
+        parts.push(supposed(page));
     }
     if !page.costs.is_empty() {
         parts.push(curves(&page.costs));
@@ -34,34 +37,8 @@ pub fn regime_page(page: &RegimePage, command: &str) -> String {
 
 /// What was tuned and timed: the answer, why, how sure, what being wrong costs.
 fn tuned(page: &RegimePage) -> String {
-    let header = [
-        "machine",
-        "target",
-        "context",
-        "drafter",
-        "α",
-        "regime",
-        "γ",
-        "speed-up",
-        "may be the fastest",
-        "wrong costs",
-    ];
-    let rows = page.tuned.iter().map(|part| {
-        let row = &part.row;
-        vec![
-            row.machine.clone(),
-            format!("{} {}", row.target, row.precision),
-            row.context.to_string(),
-            row.drafter.clone(),
-            number(row.alpha, 2),
-            row.regime.clone(),
-            row.draft_length.map_or("undecided".into(), |length| length.to_string()),
-            speedup(row),
-            row.confidence_set.replace(' ', ", "),
-            wrong(part),
-        ]
-    });
-    let sentences = page.tuned.iter().map(|part| {
+    let measured = || page.tuned.iter().filter(|part| !part.supposed);
+    let sentences = measured().map(|part| {
         let warned = part.choice.warnings.len();
         let warned = if warned > 0 {
             format!(" *{warned} warnings: `ridgepoint analyze {}`.*", part.row.folder)
@@ -72,16 +49,65 @@ fn tuned(page: &RegimePage) -> String {
     });
     let mut text = format!(
         "## Measured: tuned on prompts, timed, and confirmed on others\n\n{}\n\nA speed-up in brackets is not confirmed on fresh \
-         prompts. *Wrong costs*: what the slowest of the timed lengths loses to the fastest, and what the length loses that \
+         prompts; T is the temperature, 0 greedy. *Wrong costs*: what the slowest of the timed lengths loses to the fastest, and what the length loses that \
          the textbook would take (verification free), by the replay of the traces.\n\nWhy, and how sure:\n\n{}",
-        table(&header, rows),
+        tuned_table(measured()),
         sentences.collect::<Vec<_>>().join("\n")
     );
-    if !page.contrasts.is_empty() {
-        let contrasts: Vec<String> = page.contrasts.iter().map(|row| format!("- {}", contrast_sentence(row))).collect();
+    let of = |folder: &str| page.tuned.iter().any(|part| !part.supposed && part.row.folder == folder);
+    let contrasts: Vec<String> = page
+        .contrasts
+        .iter()
+        .filter(|row| of(&row.folder_first) && of(&row.folder_second))
+        .map(|row| format!("- {}", contrast_sentence(row)))
+        .collect();
+    if !contrasts.is_empty() {
         text += &format!("\n\nDoes the length carry over?\n\n{}", contrasts.join("\n"));
     }
     text
+}
+
+/// What was timed with acceptance that is declared.
+fn supposed(page: &RegimePage) -> String {
+    format!(
+        "## Timed, at supposed acceptance\n\nRandom weights in a model's shapes: rounds were run and timed, and how many drafted \
+         tokens each accepts was drawn with chance α. It confirms what the costs predict for such a drafter, and says nothing \
+         of what a trained one reaches.\n\n{}",
+        tuned_table(page.tuned.iter().filter(|part| part.supposed))
+    )
+}
+
+fn tuned_table<'a>(parts: impl Iterator<Item = &'a TunePart>) -> String {
+    let header = [
+        "machine",
+        "target",
+        "context",
+        "T",
+        "drafter",
+        "α",
+        "regime",
+        "γ",
+        "speed-up",
+        "may be the fastest",
+        "wrong costs",
+    ];
+    let rows = parts.map(|part| {
+        let row = &part.row;
+        vec![
+            row.machine.clone(),
+            format!("{} {}", row.target, row.precision),
+            row.context.to_string(),
+            row.temperature.to_string(),
+            row.drafter.clone(),
+            number(row.alpha, 2),
+            row.regime.clone(),
+            row.draft_length.map_or("undecided".into(), |length| length.to_string()),
+            speedup(row),
+            row.confidence_set.replace(' ', ", "),
+            wrong(part),
+        ]
+    });
+    table(&header, rows)
 }
 
 fn speedup(row: &RegimeRow) -> String {

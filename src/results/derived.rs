@@ -151,6 +151,8 @@ pub struct RegimeRow {
     pub precision: String,
     pub context: u64,
     pub batch: u64,
+    /// 0 is greedy.
+    pub temperature: f64,
     /// Measured.
     pub bandwidth_gb_s: Option<f64>,
     /// Bytes that a plain step must move, a sequence.
@@ -176,7 +178,7 @@ pub struct RegimeRow {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct ContrastRow {
     pub drafter: String,
-    /// What the regimes differ in: `machine`, `model`, `context`, `batch`, or `folder` if in nothing.
+    /// What the regimes differ in: `machine`, `model`, `context`, `batch`, `temperature`, or `folder` if in nothing.
     pub factor: String,
     /// The first regime's value of it, and the second's.
     pub first: String,

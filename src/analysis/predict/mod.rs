@@ -27,8 +27,8 @@ pub struct Request {
     /// Cost folders of one machine.
     pub sources: Vec<PathBuf>,
     pub destination: Destination,
-    /// A folder measured on the other machine, to compare with.
-    pub against: Option<PathBuf>,
+    /// Folders measured on the other machine, to compare with: each curve with the one of its target.
+    pub against: Vec<PathBuf>,
     /// Chances that a drafted token is accepted.
     pub alphas: Vec<f64>,
     /// Folders of `tune`, whose traces are replayed.
@@ -74,8 +74,8 @@ impl Predicted {
 /// # Errors
 /// If sources are of several machines, or a folder lacks what a prediction rests on.
 pub fn predict(request: &Request) -> Result<Predicted> {
-    let sources: Vec<CostFolder> =
-        request.sources.iter().map(|folder| CostFolder::read(folder)).collect::<Result<_>>()?;
+    let read = |folders: &[PathBuf]| folders.iter().map(|folder| CostFolder::read(folder)).collect::<Result<Vec<_>>>();
+    let sources = read(&request.sources)?;
     if let Some(other) = sources.iter().find(|source| source.machine != sources[0].machine) {
         let (first, second) = (&sources[0], other);
         return Err(crate::usage!(
@@ -86,18 +86,20 @@ pub fn predict(request: &Request) -> Result<Predicted> {
             first.machine
         ));
     }
-    let against = request.against.as_deref().map(CostFolder::read).transpose()?;
+    let against = read(&request.against)?;
     let accepted = accepted(request)?;
     let fits = fits(&sources, request.seed)?;
     let mut predicted = Predicted { curves: Vec::new(), warnings: Vec::new() };
     for source in &sources {
         for curve in &source.curves {
-            let there = request.destination.resolve(source, &curve.precision, against.as_ref())?;
+            let found = counterpart(curve, &against);
+            let compared = found.map(|(folder, _)| folder).or(against.first());
+            let other = found.map(|(_, curve)| curve);
+            let there = request.destination.resolve(source, &curve.precision, compared)?;
             let carrier = Carrier { here: &source.ceilings, there: &there, fit: fits[&*curve.precision] };
-            let other = against.as_ref().and_then(|against| counterpart(curve, against));
             let timed_at = &*curve.precision;
             let curve = other.map_or_else(|| curve.clone(), |other| curve.toward(other));
-            predicted.warnings.extend(warnings(source, &curve, &carrier, against.as_ref(), other, timed_at));
+            predicted.warnings.extend(warnings(source, &curve, &carrier, compared, other, timed_at));
             predicted.curves.push(PredictedCurve {
                 source_machine: source.machine.clone(),
                 source_bytes_per_s: source.ceilings.forward_bytes_per_s(),
@@ -127,11 +129,12 @@ fn fits(sources: &[CostFolder], seed: u64) -> Result<BTreeMap<String, Fit>> {
     Ok(fits)
 }
 
-/// The curve of the same target, context and batch: at the same precision, else at the first other one.
-fn counterpart<'a>(curve: &SourceCurve, against: &'a CostFolder) -> Option<&'a SourceCurve> {
+/// The curve of the same target, context and batch, with its folder: at the same precision, else at the first other one.
+fn counterpart<'a>(curve: &SourceCurve, against: &'a [CostFolder]) -> Option<(&'a CostFolder, &'a SourceCurve)> {
     let point = |curve: &SourceCurve| (curve.target.clone(), curve.context, curve.batch);
-    let alike: Vec<&SourceCurve> = against.curves.iter().filter(|other| point(other) == point(curve)).collect();
-    alike.iter().find(|other| other.precision == curve.precision).or(alike.first()).copied()
+    let all = against.iter().flat_map(|folder| folder.curves.iter().map(move |curve| (folder, curve)));
+    let alike: Vec<_> = all.filter(|(_, other)| point(other) == point(curve)).collect();
+    alike.iter().find(|(_, other)| other.precision == curve.precision).or(alike.first()).copied()
 }
 
 /// What a reader must know about a curve's prediction.
