@@ -23,6 +23,7 @@ mod distill;
 #[cfg(feature = "mlx")]
 mod doctor;
 mod explain;
+mod export;
 #[cfg(feature = "mlx")]
 mod fetch;
 #[cfg(feature = "mlx")]
@@ -90,6 +91,7 @@ enum Command {
     Simulate(simulate::Args),
     Merge(merge::Args),
     Explain(explain::Args),
+    Export(export::Args),
     #[cfg(feature = "mlx")]
     Fetch(fetch::Args),
     #[cfg(feature = "mlx")]
@@ -124,6 +126,7 @@ pub fn run() -> Result<()> {
         Command::Analyze(args) => analyze::run(args, &cli.global),
         Command::Predict(args) => predict::run(args, &cli.global),
         Command::Explain(args) => explain::run(args, &cli.global),
+        Command::Export(args) => export::run(args, &cli.global),
         Command::Report(args) => report::run(args, &cli.global),
         Command::Plan(args) => plan::run(args, &cli.global),
         Command::Simulate(args) => simulate::run(args, &cli.global),

@@ -1,10 +1,12 @@
 //! Results of llama.cpp's `llama-bench -o json`, where they correspond: a prompt of b tokens behind a context (`-p b -d context`)
 //! is a forward of width b, generation (`-n`) is plain decoding.
 
-use super::rows::{CostRow, Mode};
+use super::rows::{CostRow, Mode, Role};
+use crate::scenario::MAX_WIDTH;
 use crate::usage;
 use anyhow::Result;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -95,10 +97,60 @@ pub fn read_llama_bench(path: &Path) -> Result<(Vec<CostRow>, Vec<String>)> {
     Ok((rows, notes))
 }
 
+/// Rows of `cost.csv` as llama-bench writes its tests: the target's forwards of one sequence, samples of a width together.
+/// `launch` is what the folder's stamp says of the machine. Fields that nothing here corresponds to are left out.
+pub fn llama_bench_tests(rows: &[CostRow], launch: &Value) -> Vec<Value> {
+    let is_kept = |row: &&CostRow| row.role == Role::Target && row.batch == 1 && !row.invalid && row.time_ms.is_some();
+    let mut tests: BTreeMap<_, Vec<&CostRow>> = BTreeMap::new();
+    for row in rows.iter().filter(is_kept) {
+        let generated = if row.mode == Mode::Pipelined { row.chain } else { 0 };
+        tests.entry((&row.target, &row.precision, row.context, generated, row.width)).or_default().push(row);
+    }
+    let text = |pointer: &str| launch.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let on_gpu = text("/device") == "gpu";
+    let test = |((target, precision, context, generated, width), rows): (_, Vec<&CostRow>)| {
+        let (prompt, tokens) = if generated > 0 { (0, generated) } else { (width, width) };
+        let ns: Vec<f64> = rows.iter().filter_map(|row| Some(row.time_ms? * 1e6 * row.chain as f64)).collect();
+        let rates: Vec<f64> = ns.iter().map(|ns| 1e9 * tokens as f64 / ns).collect();
+        json!({
+            "build_commit": text("/git_commit"),
+            "cpu_info": text("/cpu_model"),
+            "gpu_info": if on_gpu { text("/device_name") } else { "" },
+            "backends": format!("ridgepoint, MLX {}", text("/mlx_version")),
+            "model_filename": target,
+            "model_type": precision,
+            "n_batch": MAX_WIDTH.max(tokens as usize),
+            "n_ubatch": MAX_WIDTH.max(tokens as usize),
+            "n_threads": launch.pointer("/blas/threads"),
+            "n_prompt": prompt,
+            "n_gen": generated,
+            "n_depth": context,
+            "test_time": text("/time_utc"),
+            "avg_ns": mean(&ns),
+            "stddev_ns": deviation(&ns),
+            "avg_ts": mean(&rates),
+            "stddev_ts": deviation(&rates),
+            "samples_ns": ns,
+            "samples_ts": rates,
+        })
+    };
+    tests.into_iter().map(test).collect()
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// Of a sample, as llama-bench takes it: 0 of one value.
+fn deviation(values: &[f64]) -> f64 {
+    let centre = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - centre).powi(2)).sum();
+    if values.len() < 2 { 0.0 } else { (squares / (values.len() - 1) as f64).sqrt() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn test(n_prompt: u64, n_gen: u64, samples_ns: &[f64]) -> serde_json::Value {
         json!({ "model_filename": "models/tiny.gguf", "model_type": "llama Q4_0", "cpu_info": "a CPU", "gpu_info": "",
@@ -129,6 +181,42 @@ mod tests {
         );
         assert_eq!((rows[0].machine.as_str(), rows[0].target.as_str(), rows[0].context), ("a CPU", "tiny.gguf", 256));
         assert!(notes.len() == 3 && notes[2].starts_with("1 tests are no single forward"), "{notes:?}");
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let row = |mode, width, pass, chain, time_ms| CostRow {
+            target: "tiny.gguf".into(),
+            precision: "float32".into(),
+            context: 256,
+            batch: 1,
+            width,
+            mode,
+            pass,
+            chain,
+            time_ms,
+            ..CostRow::default()
+        };
+        let rows = [
+            row(Mode::Sync, 8, 0, 1, Some(4.0)),
+            row(Mode::Pipelined, 1, 0, 16, Some(2.0)),
+            row(Mode::Sync, 8, 1, 1, Some(6.0)),
+            row(Mode::Sync, 9, 0, 1, None),
+            CostRow { batch: 4, ..row(Mode::Sync, 8, 0, 1, Some(9.0)) },
+            CostRow { role: Role::Drafter, ..row(Mode::Sync, 8, 2, 1, Some(9.0)) },
+        ];
+        let tests = llama_bench_tests(&rows, &json!({ "device": "cpu", "cpu_model": "a CPU", "device_name": "a CPU" }));
+        assert_eq!(tests.len(), 2);
+        let sync = tests.iter().find(|test| test["n_prompt"] == 8).unwrap();
+        assert_eq!((&sync["avg_ns"], &sync["stddev_ns"], &sync["gpu_info"]), (&json!(5e6), &json!(2f64.sqrt() * 1e6), &json!("")));
+        let (read, _) = read(&json!(tests)).unwrap();
+        let found = |rows: &[CostRow]| {
+            let mut found: Vec<_> = rows.iter().map(|row| (row.width, row.pass, row.chain, row.time_ms.map(f64::to_bits))).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(found(&read), found(&rows[..3]));
+        assert_eq!((read[0].machine.as_str(), read[0].context), ("a CPU", 256));
     }
 
     #[test]

@@ -7,11 +7,14 @@
 
 mod baseline;
 mod cells;
+mod columns;
 mod cost_derived;
 mod derived;
 mod environment;
 mod llama_bench;
 mod merge;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod policies;
 mod predicted;
 mod published;
@@ -28,9 +31,12 @@ pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow
 pub use derived::{
     AcceptanceRow, ArmRow, CategoryRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow,
 };
+pub use columns::{Column, ColumnKind};
 pub use environment::{Design, Identity, Kind, ShardOf, Stamp, mixed};
-pub use llama_bench::read_llama_bench;
+pub use llama_bench::{llama_bench_tests, read_llama_bench};
 pub use merge::merge_shards;
+#[cfg(feature = "parquet")]
+pub use parquet::parquet_of;
 pub use policies::{CalibrationRow, DraftTokenRow, PolicyRow, StopRuleRow, StopThresholdRow};
 pub use predicted::{PredictedLengthRow, PredictedWidthRow};
 pub use published::PublishedTable;
@@ -39,15 +45,15 @@ pub use store::{ResultsDir, read, read_raw, read_raw_as, write, write_text};
 pub use table::Table;
 pub use training::TrainingRow;
 pub use vllm::read_vllm;
-pub use wire::{Derived, Raw, Wire, columns, parse_rows, read_rows, write_atomically, write_rows};
+pub use wire::{Derived, Raw, Wire, parse_rows, read_rows, write_atomically, write_rows};
 
 /// The version of all CSV schemas, written to `environment.json`.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every file of a results folder and its columns, in order.
-pub fn schema() -> Vec<(&'static str, Vec<String>)> {
-    fn entry<R: Wire>() -> (&'static str, Vec<String>) {
-        (R::FILE, columns::<R>())
+pub fn schema() -> Vec<(&'static str, Vec<Column>)> {
+    fn entry<R: Wire>() -> (&'static str, Vec<Column>) {
+        (R::FILE, columns::typed_columns::<R>())
     }
     vec![
         entry::<PromptRow>(),
