@@ -21,6 +21,7 @@ mod corpus;
 mod distill;
 mod distilled;
 mod doctor;
+mod export;
 mod fetch;
 mod notebooks;
 mod padding;

@@ -66,7 +66,7 @@ fn the_headline_numbers_are_those_of_decision_csv() {
     let out = report(&FOLDERS[..2], &[]);
     let (html, markdown, latex) = (text(&out, "report.html"), text(&out, "report.md"), text(&out, "latex/numbers.tex"));
     let mut confirmed = 0;
-    for (folder, name) in [(FOLDERS[0], "LinuxCpuTwoCoreDrafters"), (FOLDERS[1], "HOneZeroZeroQuickstart")] {
+    for (folder, name) in [(FOLDERS[0], "LinuxCpuTwoCoreDrafters"), (FOLDERS[1], "HOneZeroZeroMlxKernelsQuickstart")] {
         for row in rows(format!("{folder}/decision.csv")) {
             let drafter = match row["drafter"].as_str() {
                 "combined-cost-aware" => "CombinedCostAware",
@@ -353,7 +353,7 @@ mod figures {
         assert_eq!(confirmed["speedup"], decision["speedup_confirmed"]);
 
         let cost = rows(figures.join("cost.csv"));
-        for (folder, machine) in [(FOLDERS[2], "linux-cpu-2core"), (FOLDERS[3], "h100")] {
+        for (folder, machine) in [(FOLDERS[2], "linux-cpu-2core"), (FOLDERS[3], "h100-mlx-kernels")] {
             let widths = rows(format!("{folder}/cost_widths.csv"));
             let widths: Vec<_> = widths.iter().filter(|row| row["role"] == "target" && row["mode"] == "sync").collect();
             let one = number(widths[0], "time_ms");

@@ -316,7 +316,7 @@ fn every_bad_field_is_refused_in_one_line_before_anything_runs() {
         ("wait_ms = 0.5", "wait_ms = nan", "simulated.targets.wait_ms: must be at least 0, got NaN"),
         ("arms = 2", "arms = 2\nprompts = \"p.jsonl\"", "prompts: a [simulated] machine makes up its own"),
         ("arms = 2", "arms = 2\nfill_context = true", "fill_context: needs a context to fill"),
-        ("arms = 2", "arms = 2\ntemperature = 0.5", "temperature: a [simulated] machine accepts with declared chances"),
+        ("arms = 2", "arms = 2\ntemperature = 0.5", "temperature: tokens are accepted with declared chances"),
     ] {
         assert!(SCENARIO.contains(from), "{from}");
         let place = Place::new(&SCENARIO.replace(from, to));

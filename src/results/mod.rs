@@ -27,11 +27,11 @@ mod wire;
 
 pub use baseline::{HypothesisRow, PointRow, SampleRow};
 pub use cells::{CellRow, CellState, Pending, pending};
+pub use columns::{Column, ColumnKind};
 pub use cost_derived::{CostChangeRow, CostCurveRow, CostModelRow, CostStretchRow, CostWidthRow};
 pub use derived::{
     AcceptanceRow, ArmRow, CategoryRow, ContrastRow, DecisionRow, PredictionRow, RegimeRow, SensitivityRow,
 };
-pub use columns::{Column, ColumnKind};
 pub use environment::{Design, Identity, Kind, ShardOf, Stamp, mixed};
 pub use llama_bench::{llama_bench_tests, read_llama_bench};
 pub use merge::merge_shards;

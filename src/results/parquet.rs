@@ -21,7 +21,9 @@ pub fn parquet_of(path: &Path, columns: &[Column]) -> Result<Vec<u8>> {
     let mut reader = csv::Reader::from_path(path).with_context(|| format!("cannot read {shown}"))?;
     let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
     if reader.headers()?.iter().ne(names.iter().copied()) {
-        return Err(usage!("{shown}: its columns are not those of results/README.md; rebuild it with ridgepoint analyze"));
+        return Err(usage!(
+            "{shown}: its columns are not those of results/README.md; rebuild it with ridgepoint analyze"
+        ));
     }
     let records: Vec<csv::StringRecord> =
         reader.records().collect::<Result<_, _>>().with_context(|| format!("{shown}: is damaged"))?;
@@ -32,14 +34,21 @@ pub fn parquet_of(path: &Path, columns: &[Column]) -> Result<Vec<u8>> {
     let mut group = file.next_row_group()?;
     for (place, column) in columns.iter().enumerate() {
         let of = |line: usize, text: &str| {
-            usage!("{shown}:{}: {}: '{text}' is no {:?}", line + 2, column.name, column.kind)
+            usage!(
+                "{shown}:{}: {}: '{text}' is no {}",
+                line + 2,
+                column.name,
+                format!("{:?}", column.kind).to_lowercase()
+            )
         };
         let texts = || records.iter().map(|record| &record[place]).enumerate();
         match column.kind {
             ColumnKind::Integer => write::<Int64Type, _>(&mut group, texts(), &|text| text.parse().ok(), &of)?,
             ColumnKind::Number => write::<DoubleType, _>(&mut group, texts(), &|text| text.parse().ok(), &of)?,
             ColumnKind::Boolean => write::<BoolType, _>(&mut group, texts(), &|text| text.parse().ok(), &of)?,
-            ColumnKind::Text => write::<ByteArrayType, _>(&mut group, texts(), &|text| Some(ByteArray::from(text)), &of)?,
+            ColumnKind::Text => {
+                write::<ByteArrayType, _>(&mut group, texts(), &|text| Some(ByteArray::from(text)), &of)?
+            }
         }
     }
     group.close()?;
