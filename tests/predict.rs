@@ -178,11 +178,11 @@ fn the_measured_machines_own_lengths_are_those_of_its_curve() {
 
 #[test]
 fn a_data_sheet_is_reached_by_the_same_share() {
-    let source = Path::new(ROOT).join("results/h100-mlx-kernels/cost-mistral-7b-4-bit-64-bfloat16");
+    let source = Path::new(ROOT).join("results/h100/cost-mistral-7b-bfloat16");
     let place = tempfile::tempdir().unwrap();
     let sheet = Path::new(ROOT).join("scenarios/machines/h200.toml");
     let (widths, _, shown) = predicted(place.path(), &[source.to_str().unwrap(), "--to", sheet.to_str().unwrap()]);
-    assert!(shown.contains("(data sheet, 87 % of it reached as on h100-mlx-kernels)"), "{shown}");
+    assert!(shown.contains("(data sheet, 87 % of it reached as on h100)"), "{shown}");
     for row in &widths {
         let expected = row.source_ms - row.source_memory_ms * (1.0 - 3350.0 / 4800.0);
         assert!((row.predicted_ms.unwrap() - expected).abs() < 1e-9, "{row:?}");
