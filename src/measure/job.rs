@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::executor::Executor;
-use super::model_executor::{ModelExecutor, Texts};
+use super::model_executor::{ModelExecutor, TargetModel, Texts};
 use super::runs::Drafters;
 use super::supposed_executor::SupposedExecutor;
 use super::tune::Tuner;
@@ -111,8 +111,8 @@ impl Job<'_> {
         let (results, ceilings) = self.begin(which, &target.transformer, folder, progress)?;
         let texts = self.texts(tokens)?;
         let (device, started) = (self.device, self.started);
-        let mut executor =
-            ModelExecutor::new(path, &target.transformer, drafters, rules, texts, device, ceilings, started);
+        let model = TargetModel { path, model: &target.transformer };
+        let mut executor = ModelExecutor::new(model, drafters, rules, texts, device, ceilings, started);
         self.tune(which, &mut executor, prompts, results, progress)
     }
 
@@ -136,8 +136,8 @@ impl Job<'_> {
         let (results, ceilings) = self.begin(which, &target.transformer, folder, progress)?;
         let texts = self.texts(tokens)?;
         let (device, started) = (self.device, self.started);
-        let model = &target.transformer;
-        let executor = ModelExecutor::new(&file.path, model, drafters, Vec::new(), texts, device, ceilings, started);
+        let model = TargetModel { path: &file.path, model: &target.transformer };
+        let executor = ModelExecutor::new(model, drafters, Vec::new(), texts, device, ceilings, started);
         let mut executor = SupposedExecutor::new(executor, supposed, longest_draft(scenario), scenario.seed);
         self.tune(which, &mut executor, prompts, results, progress)
     }

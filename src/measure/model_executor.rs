@@ -47,9 +47,16 @@ impl Texts {
     }
 }
 
+/// The target.
+#[derive(Clone, Copy)]
+pub struct TargetModel<'a> {
+    /// What messages call it.
+    pub path: &'a Path,
+    pub model: &'a Transformer,
+}
+
 /// A target with its drafters, and the texts.
 pub struct ModelExecutor<'a> {
-    /// What messages call it.
     path: &'a Path,
     model: &'a Transformer,
     drafters: Drafters,
@@ -73,8 +80,7 @@ pub struct ModelExecutor<'a> {
 
 impl<'a> ModelExecutor<'a> {
     pub fn new(
-        path: &'a Path,
-        model: &'a Transformer,
+        TargetModel { path, model }: TargetModel<'a>,
         drafters: Drafters,
         stop_rules: Vec<StopRuleRow>,
         texts: Texts,
