@@ -61,6 +61,22 @@ fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
+/// As `results/h200/*` names them: results, folders of results, pages and predictions.
+#[test]
+fn all_that_lies_in_a_machines_folder_can_be_named() {
+    let inside = fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/results/h200")).unwrap();
+    let mut inside: Vec<String> = inside.map(|entry| entry.unwrap().path().display().to_string()).collect();
+    inside.sort();
+    let folders: Vec<&str> = inside.iter().map(String::as_str).collect();
+    let out = report(&folders, &[]);
+    let markdown = text(&out, "report.md");
+    for said in
+        ["predicted-from-h100: holds predictions, left out", "acceptance is supposed, not measured", "context 16384"]
+    {
+        assert!(markdown.contains(said), "{said}");
+    }
+}
+
 #[test]
 fn the_headline_numbers_are_those_of_decision_csv() {
     let out = report(&FOLDERS[..2], &[]);

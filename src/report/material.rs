@@ -3,7 +3,7 @@
 use crate::analysis::cost::{CostDerived, derive_cost};
 use crate::analysis::{Derived, RegimeMap, derive, map_derived, sweep_folders};
 use crate::experiment::{Baseline, baseline};
-use crate::results::{Kind, Stamp};
+use crate::results::{Kind, PredictedLengthRow, PredictedWidthRow, Stamp, Wire};
 use crate::stats::parallel::in_parallel;
 use crate::usage;
 use anyhow::{Context, Result};
@@ -35,7 +35,7 @@ pub struct Material {
 
 impl Material {
     /// Reads and derives folders of `tune`, `cost`, `baseline` and `sweep`. A folder without a stamp stands for the results
-    /// folders in it; files are left out, so that `results/h100/*` names what lies there.
+    /// folders in it; files and what `predict` wrote are left out, so that `results/h100/*` names what lies there.
     ///
     /// # Errors
     /// A name that is not there, a folder twice, no results at all, or results that cannot be read; mixed machines or versions
@@ -102,6 +102,10 @@ impl Material {
         }
         if let Some(stamp) = Stamp::read(path)? {
             return Ok(vec![(path.to_path_buf(), stamp)]);
+        }
+        if [PredictedWidthRow::FILE, PredictedLengthRow::FILE].iter().any(|file| path.join(file).exists()) {
+            self.skipped.push(format!("{}: holds predictions, left out", path.display()));
+            return Ok(Vec::new());
         }
         let mut inner: Vec<PathBuf> = std::fs::read_dir(path)
             .with_context(|| format!("cannot read {}", path.display()))?
