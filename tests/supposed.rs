@@ -2,7 +2,7 @@
 #![cfg(feature = "mlx")]
 
 use crate::tiny::Workplace;
-use ridgepoint::results::{CostRow, PromptRow, Role, RunRow, TraceRow, read};
+use ridgepoint::results::{CostRow, DecisionRow, PromptRow, Role, RunRow, TraceRow, read};
 use ridgepoint::roofline::{Draft, Trace, replay};
 
 const MODEL: &str = r#"
@@ -45,10 +45,13 @@ fn workplace() -> Workplace {
 fn rounds_accept_what_was_drawn_and_say_that_it_was_supposed() {
     let place = workplace();
     let output = place.run(&["tune", "supposed.toml", "--results", "r", "--machine", "m", "--quiet"]);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{message}");
-    assert!(message.contains("acceptance is supposed, not measured"), "{message}");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("warning: acceptance is supposed, not measured"), "{shown}");
     let folder = place.path("r/m/supposed");
+    let decisions: Vec<DecisionRow> = read(&folder).unwrap();
+    assert_eq!(decisions.len(), 2);
+    assert!(decisions.iter().all(|row| row.warnings.contains("acceptance is supposed, not measured")), "{decisions:?}");
 
     let traces: Vec<TraceRow> = read(&folder).unwrap();
     let share = |drafter: &str| {

@@ -122,9 +122,6 @@ pub fn derive(folder: &Path, allow_mixed: bool) -> Result<Derived> {
         looks: &looks,
     };
     let mut warnings = folder_warnings(&costs, &runs);
-    if scenario.supposed.is_some() {
-        warnings.push("acceptance is supposed, not measured: times are those of random weights".to_string());
-    }
     let mixture = mixture.map(|difference| format!("mixed machines or versions: {difference}"));
     let mut choices = Vec::new();
     for drafter in drafters {
@@ -256,6 +253,9 @@ impl Source<'_> {
         let comparisons = self.compare(drafter, &complete)?;
         choice.warnings.extend(comparisons.iter().filter_map(|comparison| comparison.warning.clone()));
         choice.warnings.extend(mixture.map(str::to_string));
+        if self.scenario.supposed.is_some() {
+            choice.warnings.push("acceptance is supposed, not measured; times are those of random weights".to_string());
+        }
         let arms = arm_rows(&choice, &comparisons);
         let rounds = round_times(&comparisons, &arms);
         let why = self.why(&choice, &rounds);
