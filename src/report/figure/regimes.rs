@@ -90,6 +90,7 @@ pub fn regime_figure(name: &str, rows: &[RegimeRow], width: Width) -> Option<Fig
         return None;
     }
     let (count, labels) = (rows.len(), labels(&rows));
+    let (labels, key) = fitting(labels, width);
     let mut drawing = Drawing::default();
     for confirmed in [true, false] {
         for (place, regime) in REGIMES.iter().enumerate() {
@@ -132,7 +133,20 @@ pub fn regime_figure(name: &str, rows: &[RegimeRow], width: Width) -> Option<Fig
                    or of the fastest drafting one where plain decoding or nothing is recommended. Small points are from the \
                    prompts that the length was chosen on."
         .to_string();
-    Some(Figure::new(name.to_string(), caption, data(&rows), width, scene))
+    Some(Figure::new(name.to_string(), caption + &key, data(&rows), width, scene))
+}
+
+/// The labels where they leave room for what is drawn; else numbers, and what they stand for, to go on in the caption.
+fn fitting(labels: Vec<String>, width: Width) -> (Vec<String>, String) {
+    // Of an inch of the whole width, so that half of it is left.
+    const CHARACTERS: f64 = 11.0;
+    let longest = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
+    if longest as f64 <= CHARACTERS * width.inches() {
+        return (labels, String::new());
+    }
+    let numbers = (1..=labels.len()).map(|number| number.to_string()).collect();
+    let key: Vec<String> = labels.iter().enumerate().map(|(place, label)| format!("{}: {label}", place + 1)).collect();
+    (numbers, format!(" {}.", key.join("; ")))
 }
 
 /// What tells the regimes apart, the drafter in any case, and the length that the speed-up is of.
@@ -182,4 +196,20 @@ fn data(rows: &[RegimeRow]) -> Data {
         ]);
     }
     data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_that_leave_no_room_become_numbers() {
+        let width = Width::parse("3.25in").unwrap();
+        let short = vec!["a, γ=2".to_string(), "b, γ=3".to_string()];
+        assert_eq!(fitting(short.clone(), width), (short, String::new()));
+        let long = vec!["a".repeat(60), "b".to_string()];
+        let (numbers, key) = fitting(long.clone(), width);
+        assert_eq!((numbers, key), (vec!["1".to_string(), "2".to_string()], format!(" 1: {}; 2: b.", long[0])));
+        assert_eq!(fitting(long.clone(), Width::parse("6.75in").unwrap()).0, long);
+    }
 }
