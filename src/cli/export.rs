@@ -54,8 +54,7 @@ fn parquet(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
         .collect();
     names.sort();
     // The samples of an experiment lie in files like 01-bandwidth.csv.
-    let numbered =
-        |name: &str| name.len() > 3 && name[..2].bytes().all(|byte| byte.is_ascii_digit()) && &name[2..3] == "-";
+    let numbered = |name: &str| matches!(name.as_bytes(), [b'0'..=b'9', b'0'..=b'9', b'-', ..]);
     let known = |name: &str| match numbered(name) && name.ends_with(".csv") {
         true => schema.iter().find(|(file, _)| *file == "NN-name.csv"),
         false => schema.iter().find(|(file, _)| *file == name),
