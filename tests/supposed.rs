@@ -4,6 +4,7 @@
 use crate::tiny::Workplace;
 use ridgepoint::results::{CostRow, DecisionRow, PromptRow, Role, RunRow, TraceRow, read};
 use ridgepoint::roofline::{Draft, Trace, replay};
+use std::collections::BTreeSet;
 
 const MODEL: &str = r#"
 dtype = "float32"
@@ -66,7 +67,11 @@ fn rounds_accept_what_was_drawn_and_say_that_it_was_supposed() {
     assert!(prompts.iter().all(|prompt| prompt.prompt_tokens == 32), "{prompts:?}");
     let runs: Vec<RunRow> = read(&folder).unwrap();
     let drafted: Vec<&RunRow> = runs.iter().filter(|run| run.draft_length > 0 && run.split == "tune").collect();
-    assert_eq!(drafted.len(), 3 * 2 * 2);
+    // Two draft lengths a drafter, or one where the second is predicted to lose too much: that hangs on what was timed.
+    let arms: BTreeSet<_> = drafted.iter().map(|run| (&run.drafter, run.draft_length)).collect();
+    let drafters: BTreeSet<_> = arms.iter().map(|(drafter, _)| drafter).collect();
+    assert!(drafters.len() == 2 && arms.len() <= 4, "{arms:?}");
+    assert_eq!(drafted.len(), 3 * arms.len());
     for run in drafted {
         let of = traces.iter().filter(|row| row.prompt == run.prompt && row.drafter == run.drafter);
         let drafts = of.map(|row| Draft { drafted: row.drafted as usize, matched: row.matched as usize }).collect();
