@@ -17,11 +17,42 @@ pub(super) const FEWEST_PROMPTS: usize = 3;
 /// differ, 0.37 where they nearly tie and 0.68 where all are equal.
 const RACED: f64 = 0.4;
 
+/// What tracing a prompt takes.
+pub(super) struct Pace {
+    /// Seconds of a run of plain decoding.
+    plain_s: f64,
+    /// Seconds of each prompt traced in this launch.
+    traced_s: Vec<f64>,
+    /// When the first one began.
+    began: Duration,
+}
+
+impl Pace {
+    pub(super) fn traced(&mut self, taken: Duration) {
+        self.traced_s.push(taken.as_secs_f64());
+    }
+
+    /// Seconds of tracing a prompt: it is read, its text decoded, and the drafters read that. Before one was traced, those of
+    /// the decoding.
+    fn trace_s(&self) -> f64 {
+        let mut sorted = self.traced_s.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(self.plain_s)
+    }
+
+    /// Seconds of reading a prompt, at most: what tracing takes beyond the decoding.
+    fn read_s(&self) -> f64 {
+        (self.trace_s() - self.plain_s).max(0.0)
+    }
+}
+
 /// How many prompts are used.
 pub(super) struct Plan {
     pub tune: usize,
     /// Those that time is kept for; if more is left in the end, more are used.
     pub confirm: usize,
+    /// Seconds in which the target reads one of them.
+    read_s: f64,
     /// Whether an earlier launch has begun to confirm the choice.
     pub confirming: bool,
     /// Blocks after which a race looks, the last one after `tune`; none without a race.
@@ -29,41 +60,50 @@ pub(super) struct Plan {
 }
 
 impl Tuner<'_> {
-    /// How many prompts fit the time that is left.
-    pub(super) fn plan(&self, progress: &mut dyn Progress) -> Result<Plan> {
-        let plain_s = self.plain_s()?;
+    pub(super) fn pace(&self) -> Result<Pace> {
+        Ok(Pace { plain_s: self.plain_s()?, traced_s: Vec::new(), began: self.executor.elapsed() })
+    }
+
+    /// How many tuning prompts, and how many of those that confirm, fit the time that was left when tracing began.
+    pub(super) fn affordable(&self, pace: &Pace) -> (usize, usize) {
         let drafters = self.executor.drafters().len() as f64;
-        let texts = self.scenario.texts_per_prompt as f64;
-        // Tracing decodes the text once; what the drafters read of it is little beside that.
-        let tune_s = plain_s * (1.0 + texts * (2.0 + self.expected_arms() * drafters));
-        let confirm_s = self.confirm_s(plain_s, &[]);
+        let runs = self.scenario.texts_per_prompt as f64 * (2.0 + self.expected_arms() * drafters);
+        // Its runs read the prompt once more.
+        let tune_s = pace.trace_s() + pace.read_s() + pace.plain_s * runs;
+        let confirm_s = pace.read_s() + self.confirm_s(pace.plain_s, &[]);
         let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
         let needed = all_tune as f64 * tune_s + all_confirm as f64 * confirm_s;
-        let left = self.budget.saturating_sub(self.executor.elapsed()).as_secs_f64();
-        let share = (left / needed).min(1.0);
+        let share = self.budget.saturating_sub(pace.began).as_secs_f64() / needed;
         let part = |all: usize| ((all as f64 * share) as usize).clamp(FEWEST_PROMPTS.min(all), all);
-        let (mut tune, confirm) = (part(all_tune), part(all_confirm));
-        // What is timed follows from the traces, and what is confirmed from the times. So that a resumed run goes on with
-        // the same arms, neither grows once the next stage has begun.
-        let runs: Table<RunRow> = self.results.table()?;
-        if !runs.rows().is_empty() {
-            let traces: Table<TraceRow> = self.results.table()?;
-            tune = traces.rows().iter().map(|row| &row.prompt).collect::<BTreeSet<_>>().len();
-        }
-        let confirming = runs.rows().iter().any(|row| row.split == "confirm");
-        if share < 1.0 {
+        (part(all_tune), part(all_confirm))
+    }
+
+    /// What is done with the prompts that were traced at this pace.
+    pub(super) fn plan(&self, traced: usize, pace: &Pace, progress: &mut dyn Progress) -> Result<Plan> {
+        let (_, confirm) = self.affordable(pace);
+        let (all_tune, all_confirm) = (self.scenario.tune_prompts, self.scenario.confirm_prompts);
+        if traced < all_tune || confirm < all_confirm {
             progress.note(&format!(
-                "the time budget allows about {tune} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
+                "the time budget allows about {traced} of {all_tune} tuning prompts and {confirm} of {all_confirm} that confirm; intervals are wider for it"
             ));
         }
-        let looks = if self.design == Design::Race { self.declare_looks(tune)? } else { Vec::new() };
-        let tune = looks.last().copied().unwrap_or(tune);
-        Ok(Plan { tune, confirm, confirming, looks })
+        let confirming = self.results.table::<RunRow>()?.rows().iter().any(|row| row.split == "confirm");
+        let looks = if self.design == Design::Race { self.declare_looks(traced)? } else { Vec::new() };
+        let tune = looks.last().copied().unwrap_or(traced);
+        Ok(Plan { tune, confirm, read_s: pace.read_s(), confirming, looks })
+    }
+
+    /// The prompts that an earlier launch began to time, if it did. What is timed follows from the traces, and what is confirmed
+    /// from the times: so that a resumed run goes on with the same arms, neither grows once the next stage has begun.
+    pub(super) fn begun(&self, traces: &Table<TraceRow>) -> Result<Option<usize>> {
+        let runs: Table<RunRow> = self.results.table()?;
+        let traced = || traces.rows().iter().map(|row| &row.prompt).collect::<BTreeSet<_>>().len();
+        Ok((!runs.rows().is_empty()).then(traced))
     }
 
     /// When timing the tuning prompts must end so that the choice can be confirmed.
     pub(super) fn tuning_ends(&self, plan: &Plan, predictions: &[PredictionRow]) -> Result<Duration> {
-        let kept_s = plan.confirm as f64 * self.confirm_s(self.plain_s()?, predictions);
+        let kept_s = plan.confirm as f64 * (plan.read_s + self.confirm_s(self.plain_s()?, predictions));
         Ok(self.budget.saturating_sub(Duration::from_secs_f64(kept_s)))
     }
 
@@ -158,5 +198,68 @@ impl Tuner<'_> {
             arms.extend(drafted.map(|draft_length| Arm { drafter: drafter.clone(), draft_length }));
         }
         arms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measure::simulated_executor::SimulatedExecutor;
+    use crate::results::{Identity, ResultsDir};
+    use crate::scenario::Scenario;
+
+    const SCENARIO: &str = r#"
+name = "s"
+drafts = ["d"]
+draft_lengths = "0-4"
+arms = 2
+tune_prompts = 12
+confirm_prompts = 8
+max_tokens = 40
+seed = 3
+context = 100
+[target]
+model = "t"
+[simulated]
+bandwidth_gb_s = 100
+matrix_tflop_s = 10
+[simulated.targets.t]
+parameters_g = 1.0
+[simulated.drafters.d]
+token_ms = 0.25
+acceptance = [0.8]
+"#;
+
+    /// A prompt read in 5 s, or at once, of which a run takes 1 s.
+    #[test]
+    fn what_fits_the_budget_counts_the_reading_of_prompts() {
+        let scenario: Scenario = toml::from_str(SCENARIO).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let affordable = |budget_s: u64, traced_s: &[f64]| {
+            let mut executor = SimulatedExecutor::new(&scenario).unwrap();
+            let tuner = Tuner {
+                scenario: &scenario,
+                machine: String::new(),
+                target_name: String::new(),
+                executor: &mut executor,
+                prompts: Vec::new(),
+                results: ResultsDir::open(folder.path(), &Identity::default(), &()).unwrap(),
+                design: Design::Blocks,
+                budget: Duration::from_secs(budget_s),
+                stop: Default::default(),
+            };
+            let mut pace = Pace { plain_s: 1.0, traced_s: Vec::new(), began: Duration::from_secs(0) };
+            for seconds in traced_s {
+                pace.traced(Duration::from_secs_f64(*seconds));
+            }
+            tuner.affordable(&pace)
+        };
+        // A tuning prompt: its trace, two runs of plain decoding, two of drafts. One that confirms: two and three.
+        assert_eq!(affordable(12 * 5 + 8 * 5, &[]), (12, 8));
+        assert_eq!(affordable((12 * 5 + 8 * 5) / 2, &[]), (6, 4));
+        // Read for the trace and for the runs: 15 s instead of 5; for the confirming runs: 10 s.
+        assert_eq!(affordable(12 * 15 + 8 * 10, &[90.0, 6.0, 6.0]), (12, 8));
+        assert_eq!(affordable((12 * 15 + 8 * 10) / 2, &[6.0]), (6, 4));
+        assert_eq!(affordable(0, &[6.0]), (FEWEST_PROMPTS, FEWEST_PROMPTS));
     }
 }

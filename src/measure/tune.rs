@@ -3,6 +3,7 @@
 
 use super::Progress;
 use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
+use super::plan::{Pace, Plan};
 use crate::analysis::{Arm, Derived, derive, source_name};
 use crate::results::{
     CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
@@ -18,8 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Passes over the widths and draft lengths that t(b) is measured at.
+/// Passes over the widths and draft lengths that t(b) is measured at, and how many are taken whatever the time budget.
 const PASSES: u64 = 5;
+const FEWEST_PASSES: u64 = 3;
+/// Share of what is left of the time budget after which no further pass begins.
+const COST_SHARE: f64 = 0.25;
 /// Steps of a timed pipelined chain.
 pub(super) const CHAIN: usize = 16;
 
@@ -46,8 +50,7 @@ impl Tuner<'_> {
         prompts.complete(self.prompts.clone())?;
         self.warm_up(progress)?;
         self.measure_cost(progress)?;
-        let plan = self.plan(progress)?;
-        self.trace(plan.tune, progress)?;
+        let plan = self.trace(progress)?;
         let Derived { rules, padding, predictions, .. } = derive(self.results.path(), false)?;
         self.executor.use_rules(Rules { stop: rules, padding });
         let tuning_ends = self.tuning_ends(&plan, &predictions)?;
@@ -104,21 +107,32 @@ impl Tuner<'_> {
     }
 
     /// t(b) for every width that a draft length needs and those of the scenario, the pipelined plain step, and every
-    /// proposal, in `PASSES` passes, each in its own random order.
+    /// proposal, in `PASSES` passes, each in its own random order; in fewer where a pass takes much of the time budget.
     fn measure_cost(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<CostRow> = self.results.table()?;
         let samples = self.samples()?;
         progress.stage("measuring verification cost t(b)", (PASSES + 1) * samples.len() as u64);
         self.executor.prepare(&samples)?;
+        // Once something was traced the passes stand: predictions, and what is timed, follow from them.
+        let passes = match self.results.table::<TraceRow>()?.rows() {
+            [] => PASSES,
+            _ => 1 + table.rows().iter().map(|row| row.pass).max().unwrap_or(0),
+        };
         let missing =
             |table: &Table<CostRow>, row: &CostRow, pass: u64| !table.contains(&CostRow { pass, ..row.clone() }.key());
-        for row in samples.iter().filter(|row| (0..PASSES).any(|pass| missing(&table, row, pass))) {
+        for row in samples.iter().filter(|row| (0..passes).any(|pass| missing(&table, row, pass))) {
             self.executor.time(row, None)?;
             progress.step();
         }
         let launch = self.results.launch();
         let mut order = table.rows().iter().filter(|row| row.launch == launch).count() as u64;
-        for pass in 0..PASSES {
+        let began = self.executor.elapsed();
+        let ends = began + self.budget.saturating_sub(began).mul_f64(COST_SHARE);
+        for pass in 0..passes {
+            if pass >= FEWEST_PASSES && self.executor.elapsed() > ends {
+                progress.note(&format!("the time budget allows {pass} of {passes} passes over t(b)"));
+                break;
+            }
             let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed);
             rng.set_stream(pass);
             let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
@@ -190,55 +204,64 @@ impl Tuner<'_> {
         }
     }
 
-    /// Asks every drafter at every position of what plain decoding commits to the tuning prompts.
-    fn trace(&mut self, prompts: usize, progress: &mut dyn Progress) -> Result<()> {
+    /// Asks every drafter at every position of what plain decoding commits to the tuning prompts, as many as the time budget
+    /// allows. What is done with them.
+    fn trace(&mut self, progress: &mut dyn Progress) -> Result<Plan> {
         let mut table: Table<TraceRow> = self.results.table()?;
-        let mut chances: Option<Table<DraftTraceRow>> = match self.scenario.temperature {
-            0.0 => None,
-            _ => Some(self.results.table()?),
-        };
-        let (positions, longest) = (self.scenario.max_tokens, self.longest());
-        let drafters = self.executor.drafters();
         let rules = self.executor.stop_rules();
         if !rules.is_empty() {
-            self.results.table::<StopRuleRow>()?.complete(rules.clone())?;
+            self.results.table::<StopRuleRow>()?.complete(rules)?;
         }
-        progress.stage("tracing what the drafters propose", (prompts * drafters.len()) as u64);
-        for place in 0..prompts {
-            let prompt = self.prompts[place].clone();
+        let drafters = self.executor.drafters();
+        let (begun, mut pace) = (self.begun(&table)?, self.pace()?);
+        let prompts = |tuner: &Self, pace: &Pace| begun.unwrap_or_else(|| tuner.affordable(pace).0);
+        progress.stage("tracing what the drafters propose", (prompts(self, &pace) * drafters.len()) as u64);
+        let mut place = 0;
+        while place < prompts(self, &pace) {
+            let (began, held) = (self.executor.elapsed(), table.rows().len());
             for name in &drafters {
-                let last = (prompt.prompt.clone(), name.clone(), positions as u64 - 1);
-                if table.contains(&last) {
-                    progress.step();
-                    continue;
+                let last = (self.prompts[place].prompt.clone(), name.clone(), self.scenario.max_tokens as u64 - 1);
+                if !table.contains(&last) {
+                    check_not_stopped(&self.stop)?;
+                    self.trace_prompt(place, name, &mut table)?;
                 }
-                check_not_stopped(&self.stop)?;
-                let with_tokens = rules.iter().any(|row| row.drafter == *name);
-                let tokens = if with_tokens { Some(self.trace_tokens(place, &prompt, name)?) } else { None };
-                // Of a sampled text the drafts that a rule sees are greedy ones, and acceptance follows from chances.
-                let traced = match tokens {
-                    Some(lengths) if chances.is_none() => lengths,
-                    _ => self.executor.trace(place, name, positions, longest)?,
-                };
-                // First, as the other file's last row says that both are there.
-                if let Some(chances) = &mut chances {
-                    chances.complete(draft_rows(&prompt.prompt, name, &traced))?;
-                }
-                let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
-                    prompt: prompt.prompt.clone(),
-                    category: prompt.category.clone(),
-                    drafter: name.clone(),
-                    position: position as u64,
-                    token: found.token,
-                    draft_length_max: longest as u64,
-                    drafted: found.drafted as u64,
-                    matched: found.matched as u64,
-                });
-                table.complete(rows.collect())?;
                 progress.step();
             }
+            if table.rows().len() > held {
+                pace.traced(self.executor.elapsed().saturating_sub(began));
+            }
+            place += 1;
         }
-        Ok(())
+        self.plan(place, &pace, progress)
+    }
+
+    /// What one drafter would have proposed along what plain decoding commits to a prompt.
+    fn trace_prompt(&mut self, place: usize, name: &str, table: &mut Table<TraceRow>) -> Result<()> {
+        let prompt = self.prompts[place].clone();
+        let (positions, longest) = (self.scenario.max_tokens, self.longest());
+        let sampled = self.scenario.temperature > 0.0;
+        let with_tokens = self.executor.stop_rules().iter().any(|row| row.drafter == name);
+        let tokens = if with_tokens { Some(self.trace_tokens(place, &prompt, name)?) } else { None };
+        // Of a sampled text the drafts that a rule sees are greedy ones, and acceptance follows from chances.
+        let traced = match tokens {
+            Some(lengths) if !sampled => lengths,
+            _ => self.executor.trace(place, name, positions, longest)?,
+        };
+        // First, as the other file's last row says that both are there.
+        if sampled {
+            self.results.table::<DraftTraceRow>()?.complete(draft_rows(&prompt.prompt, name, &traced))?;
+        }
+        let rows = traced.iter().enumerate().map(|(position, found)| TraceRow {
+            prompt: prompt.prompt.clone(),
+            category: prompt.category.clone(),
+            drafter: name.to_string(),
+            position: position as u64,
+            token: found.token,
+            draft_length_max: longest as u64,
+            drafted: found.drafted as u64,
+            matched: found.matched as u64,
+        });
+        table.complete(rows.collect())
     }
 }
 
