@@ -14,27 +14,50 @@ pub fn grouped_len(outputs: usize, inputs: usize) -> usize {
     outputs.next_multiple_of(GROUP) * inputs
 }
 
-/// Puts `outputs` rows of `inputs` weights, `stride` floats apart, into groups at `to`, which has [`grouped_len`] floats.
-/// What a last group has too much is zero.
+/// Rows of weights as they are stored.
+#[derive(Clone, Copy)]
+pub struct Rows {
+    pub first: *const f32,
+    /// Floats from one to the next.
+    pub stride: usize,
+    pub count: usize,
+}
+
+// SAFETY: an address; who follows it answers for that.
+unsafe impl Sync for Rows {}
+
+/// Puts the rows of all `parts`, one after the other, of `inputs` weights each, into groups at `to`, which has
+/// [`grouped_len`] floats. What a last group has too much is zero.
 ///
 /// # Safety
-/// Both pointers are valid for that, and the two do not overlap.
-pub unsafe fn group(from: *const f32, stride: usize, outputs: usize, inputs: usize, to: *mut f32) {
-    let (from, to) = (Shared(from.cast_mut()), Shared(to));
+/// All pointers are valid for that, and nothing overlaps what is written.
+pub unsafe fn group(parts: &[Rows], inputs: usize, to: *mut f32) {
+    let to = Shared(to);
+    let outputs: usize = parts.iter().map(|part| part.count).sum();
     super::share(outputs.div_ceil(GROUP), &|group| {
-        let rows = GROUP.min(outputs - group * GROUP);
+        let mut rows = [std::ptr::null::<f32>(); GROUP];
+        let mut count = 0;
+        let mut first = 0;
         // SAFETY: each part writes a group of its own; the rest is the caller's promise.
         unsafe {
+            for part in parts {
+                let start = (group * GROUP).max(first);
+                let end = ((group + 1) * GROUP).min(first + part.count);
+                for row in start..end {
+                    rows[count] = part.first.add((row - first) * part.stride);
+                    count += 1;
+                }
+                first += part.count;
+            }
             let to = to.pointer().add(group * GROUP * inputs);
-            if rows < GROUP {
+            if count < GROUP {
                 to.write_bytes(0, GROUP * inputs);
             }
-            let from = from.pointer().add(group * GROUP * stride);
             // A line of each row at a time: the rows are read in whole cache lines, and what is written stays near.
             for start in (0..inputs).step_by(16) {
-                for row in 0..rows {
+                for (place, row) in rows[..count].iter().enumerate() {
                     for k in start..inputs.min(start + 16) {
-                        *to.add(k * GROUP + row) = *from.add(row * stride + k);
+                        *to.add(k * GROUP + place) = *row.add(k);
                     }
                 }
             }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::grouped::{group, grouped_len};
+use super::grouped::{Rows, group, grouped_len};
 use super::kernel::{self, BytesProduct, GROUP, GroupedProduct, Product};
 use super::pool::Pool;
 use super::product::Engine;
@@ -106,7 +106,7 @@ impl Case {
             if self.layout == Layout::Grouped {
                 let Product { rows, columns, depth, a, a_stride, b, b_stride, c, c_stride, add } = product;
                 let mut groups = vec![f32::NAN; grouped_len(columns, depth)];
-                group(b, b_stride, columns, depth, groups.as_mut_ptr());
+                group(&[Rows { first: b, stride: b_stride, count: columns }], depth, groups.as_mut_ptr());
                 let b = groups.as_ptr();
                 engine.multiply_grouped(&GroupedProduct { rows, columns, depth, a, a_stride, b, c, c_stride, add });
             } else {
@@ -253,7 +253,9 @@ fn an_output_comes_out_of_its_group_as_it_went_in() {
     let rows: Vec<f32> = (0..outputs * inputs).map(|place| place as f32).collect();
     let mut groups = vec![f32::NAN; grouped_len(outputs, inputs)];
     // SAFETY: the vectors hold what the sizes say.
-    unsafe { group(rows.as_ptr(), inputs, outputs, inputs, groups.as_mut_ptr()) };
+    // In two parts, as matrices that are multiplied together come.
+    let part = |first: usize, count| Rows { first: rows[first * inputs..].as_ptr(), stride: inputs, count };
+    unsafe { group(&[part(0, outputs / 3), part(outputs / 3, outputs - outputs / 3)], inputs, groups.as_mut_ptr()) };
     for (output, row) in rows.chunks_exact(inputs).enumerate() {
         let mut found = vec![0.0; inputs];
         // SAFETY: as above.

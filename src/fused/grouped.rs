@@ -1,7 +1,7 @@
 //! Products with weights in groups (see `src/blas/kernel/groups.rs`), and the rows of an embedding that lies so.
 
 use super::host_op::{Output, View, add, parameters};
-use crate::blas::grouped::{group, ungroup};
+use crate::blas::grouped::{Rows, group, ungroup};
 use crate::blas::{self, GROUP, GroupedProduct};
 use anyhow::Result;
 use mlx_rs::{Array, Dtype};
@@ -9,10 +9,12 @@ use mlx_rs::{Array, Dtype};
 /// Tokens above which looking up rows is shared out between threads.
 const ALONE: usize = 16;
 
-/// The weights `[outputs, inputs]` (float32) in groups: `[ceil(outputs / 48), inputs, 48]`. Lazy.
-pub fn grouped(weight: &Array) -> Result<Array> {
-    let shape = [(weight.dim(0) as usize).div_ceil(GROUP) as i32, weight.dim(1), GROUP as i32];
-    let [groups] = add(&[weight], [Output::new(&shape)], group_kernel, ())?;
+/// The weights `[outputs, inputs]` (float32) of all `parts` in groups, those of one after those of the other:
+/// `[ceil(outputs of all / 48), inputs, 48]`. Lazy.
+pub fn grouped(parts: &[&Array]) -> Result<Array> {
+    let outputs: usize = parts.iter().map(|part| part.dim(0) as usize).sum();
+    let shape = [outputs.div_ceil(GROUP) as i32, parts[0].dim(1), GROUP as i32];
+    let [groups] = add(parts, [Output::new(&shape)], group_kernel, parts.len())?;
     Ok(groups)
 }
 
@@ -42,11 +44,12 @@ pub fn rows(weight: &Array, ids: &Array) -> Result<Array> {
     Ok(y)
 }
 
-unsafe extern "C" fn group_kernel(inputs: *const View, outputs: *const View, _: *const u8) {
+unsafe extern "C" fn group_kernel(inputs: *const View, outputs: *const View, block: *const u8) {
     // SAFETY: what `grouped` gave.
     unsafe {
-        let (weight, groups) = (&*inputs, &*outputs);
-        group(weight.pointer(), weight.stride(2), weight.size(2), weight.size(3), groups.pointer());
+        let (parts, groups) = (std::slice::from_raw_parts(inputs, parameters(block)), &*outputs);
+        let rows = |part: &View| Rows { first: part.pointer(), stride: part.stride(2), count: part.size(2) };
+        group(&parts.iter().map(rows).collect::<Vec<_>>(), parts[0].size(3), groups.pointer());
     }
 }
 

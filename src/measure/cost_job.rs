@@ -2,7 +2,7 @@
 
 use super::Progress;
 use super::cost::{CHAIN, ForwardTimer, begin, proposal};
-use super::samples::{Limits, Passes, Sample, Subject};
+use super::samples::{Limits, Passes, Sample, Sampler, Subject};
 use crate::decode::sampling::Sampling;
 use crate::draft::{Drafter, Prototype};
 use crate::machine::device::DeviceKind;
@@ -61,9 +61,7 @@ impl CostJob<'_> {
         results: &ResultsDir,
     ) -> Result<u64> {
         let rows = Self::rows(plan, subject, drafters);
-        let limits = Limits::flat(f64::INFINITY, &rows);
-        Ok(Passes { rows: &rows, passes: plan.passes as u64, seed: plan.seed, limits: &limits }
-            .missing(&results.table()?))
+        Ok(Passes { rows: &rows, passes: plan.passes as u64, seed: plan.seed }.missing(&results.table()?))
     }
 
     /// What the rows of this launch have in common.
@@ -85,9 +83,8 @@ impl CostJob<'_> {
         progress.stage("reading the contexts", 1);
         let mut timers = self.timers()?;
         progress.step();
-        let mut time = |row: &CostRow| -> Result<Sample> { Ok(timers.time(row).map_err(|error| format!("{error:#}"))) };
         if let Some(deadline) = self.deadline {
-            let kept = thinned(&rows, deadline.saturating_duration_since(Instant::now()), &mut time)?;
+            let kept = thinned(&rows, deadline.saturating_duration_since(Instant::now()), &mut timers)?;
             if kept.len() < rows.len() {
                 progress.note(&format!(
                     "the time budget allows {} of {} widths; more time measures the others too",
@@ -97,11 +94,10 @@ impl CostJob<'_> {
                 rows = kept;
             }
         }
-        let limits = Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, &rows);
-        let passes = Passes { rows: &rows, passes: self.plan.passes as u64, seed: self.plan.seed, limits: &limits };
+        timers.limits = Limits::measure(self.device, self.ceilings.bandwidth_bytes_per_s, &rows);
+        let passes = Passes { rows: &rows, passes: self.plan.passes as u64, seed: self.plan.seed };
         progress.stage("measuring t(b)", passes.missing(&table) + rows.len() as u64);
-        let mut in_time = || Ok(self.deadline.is_none_or(|deadline| Instant::now() < deadline));
-        if let Some(pass) = passes.run(&mut table, &mut time, &mut in_time, progress)? {
+        if let Some(pass) = passes.run(&mut table, &mut timers, progress)? {
             let all = self.plan.passes;
             progress.note(&format!(
                 "the time budget ended in pass {} of {all}; the same command goes on from here",
@@ -124,7 +120,12 @@ impl CostJob<'_> {
         let (widest, longest_draft) = (widest(plan), last(&plan.draft_lengths));
         let (contexts, batches) = (plan.contexts.values(), plan.batches.values());
         let text = self.model.tokens(last(&plan.contexts) + widest);
-        let mut timers = Timers { forwards: BTreeMap::new(), drafters: BTreeMap::new() };
+        let mut timers = Timers {
+            forwards: BTreeMap::new(),
+            drafters: BTreeMap::new(),
+            deadline: self.deadline,
+            limits: Limits::flat(f64::INFINITY, &[]),
+        };
         let read = ForwardTimer::read(&self.model.transformer, &text, last(&plan.contexts))?;
         for &context in contexts {
             for &batch in batches {
@@ -149,13 +150,30 @@ struct Timers<'a> {
     forwards: BTreeMap<(u64, u64), ForwardTimer<'a>>,
     /// By name and context.
     drafters: BTreeMap<(String, u64), Reader>,
+    deadline: Option<Instant>,
+    /// What no sample can exceed, once it is measured.
+    limits: Limits,
 }
 
 /// A drafter with the text that it has read.
 type Reader = (Box<dyn Drafter>, Vec<u32>);
 
+impl Sampler for Timers<'_> {
+    fn time(&mut self, row: &CostRow, _taken: Option<usize>) -> Result<Sample> {
+        Ok(self.seconds(row).map_err(|error| format!("{error:#}")))
+    }
+
+    fn go_on(&mut self, _pass: u64) -> Result<bool> {
+        Ok(self.deadline.is_none_or(|deadline| Instant::now() < deadline))
+    }
+
+    fn most_bandwidth(&self, row: &CostRow) -> f64 {
+        self.limits.most(row)
+    }
+}
+
 impl Timers<'_> {
-    fn time(&mut self, row: &CostRow) -> Result<f64> {
+    fn seconds(&mut self, row: &CostRow) -> Result<f64> {
         if row.role == Role::Drafter {
             let key = (row.drafter.clone(), row.context);
             let (drafter, text) = self.drafters.get_mut(&key).expect("rows and timers follow from one plan");
@@ -185,19 +203,15 @@ fn widths(rows: &[CostRow]) -> usize {
 
 /// The rows that a warm-up and [`FEWEST_PASSES`] passes have the time for, as foretold by a forward of the narrowest and of the
 /// widest kind at each context and batch: all, or every second, fourth, ... width and the two ends.
-fn thinned(
-    rows: &[CostRow],
-    time: Duration,
-    sample: &mut dyn FnMut(&CostRow) -> Result<Sample>,
-) -> Result<Vec<CostRow>> {
+fn thinned(rows: &[CostRow], time: Duration, sampler: &mut dyn Sampler) -> Result<Vec<CostRow>> {
     let is_forward = |row: &CostRow| row.role == Role::Target && row.mode == Mode::Sync;
     let ends: BTreeSet<u64> = rows.iter().filter(|row| is_forward(row)).map(|row| row.width).collect();
     let (Some(&first), Some(&last)) = (ends.first(), ends.last()) else { return Ok(rows.to_vec()) };
     let mut measured: BTreeMap<(u64, u64, u64), f64> = BTreeMap::new();
     for row in rows.iter().filter(|row| is_forward(row) && (row.width == first || row.width == last)) {
         // The first run of a shape may compile kernels.
-        let _ = sample(row)?;
-        measured.insert((row.context, row.batch, row.width), sample(row)?.unwrap_or(0.0));
+        let _ = sampler.time(row, None)?;
+        measured.insert((row.context, row.batch, row.width), sampler.time(row, None)?.unwrap_or(0.0));
     }
     let at = |row: &CostRow, width: u64| measured.get(&(row.context, row.batch, width)).copied().unwrap_or(0.0);
     let expected = |row: &CostRow| {
@@ -228,14 +242,26 @@ fn thinned(
 mod tests {
     use super::*;
 
+    struct AsLongAsWide;
+    impl Sampler for AsLongAsWide {
+        fn time(&mut self, row: &CostRow, _: Option<usize>) -> Result<Sample> {
+            Ok(Ok(row.width as f64))
+        }
+        fn go_on(&mut self, _: u64) -> Result<bool> {
+            Ok(true)
+        }
+        fn most_bandwidth(&self, _: &CostRow) -> f64 {
+            f64::INFINITY
+        }
+    }
+
     /// A forward of b tokens takes b seconds: a pass over 1 to 9 takes 45, over 1, 3, 5, 7, 9 takes 25, over 1, 5, 9 takes
     /// 15 and over 1, 9 takes 10.
     #[test]
     fn a_short_budget_leaves_evenly_spread_widths_and_both_ends() {
         let rows: Vec<CostRow> = (1..=9).map(|width| CostRow { width, ..CostRow::default() }).collect();
         let left = |seconds: u64| -> Vec<u64> {
-            let mut sample = |row: &CostRow| Ok(Ok(row.width as f64));
-            let kept = thinned(&rows, Duration::from_secs(seconds), &mut sample).unwrap();
+            let kept = thinned(&rows, Duration::from_secs(seconds), &mut AsLongAsWide).unwrap();
             kept.iter().map(|row| row.width).collect()
         };
         assert_eq!(left(4 * 45), [1, 2, 3, 4, 5, 6, 7, 8, 9]);

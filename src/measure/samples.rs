@@ -94,11 +94,6 @@ impl Limits {
     pub fn most(&self, row: &CostRow) -> f64 {
         CEILING_TOLERANCE * self.0[&working_set(row)]
     }
-
-    /// Whether the row's bytes cannot have been moved in so many seconds.
-    fn exceeded(&self, row: &CostRow, seconds: f64) -> bool {
-        row.bytes as f64 / seconds > self.most(row)
-    }
 }
 
 /// Bytes that a sample reads again and again: those of one forward.
@@ -116,8 +111,18 @@ pub fn size_class(bytes: u64) -> u64 {
 /// One sample: seconds of a forward or proposal, or why there are none, which becomes the row's error.
 pub type Sample = std::result::Result<f64, String>;
 
-/// What times a row. An error ends the measurement.
-pub type Timer<'a> = dyn FnMut(&CostRow) -> Result<Sample> + 'a;
+/// What times rows.
+pub trait Sampler {
+    /// Times a row; `taken` samples were timed before it, none are counted where it is run to warm up. An error ends the
+    /// measurement.
+    fn time(&mut self, row: &CostRow, taken: Option<usize>) -> Result<Sample>;
+
+    /// Asked before each row of a pass, and before it is run to warm up.
+    fn go_on(&mut self, pass: u64) -> Result<bool>;
+
+    /// The bytes a second above which a row's time cannot be.
+    fn most_bandwidth(&self, row: &CostRow) -> f64;
+}
 
 /// Passes over the same rows.
 #[derive(Debug, Clone, Copy)]
@@ -126,72 +131,65 @@ pub struct Passes<'a> {
     pub passes: u64,
     /// Of the random orders.
     pub seed: u64,
-    pub limits: &'a Limits,
 }
 
 impl Passes<'_> {
     /// How many samples `table` lacks.
     pub fn missing(&self, table: &Table<CostRow>) -> u64 {
-        (0..self.passes).map(|pass| self.of_pass(pass, table).len() as u64).sum()
+        let lacking = |pass| self.rows.iter().filter(move |row| lacks(table, row, pass)).count() as u64;
+        (0..self.passes).map(lacking).sum()
     }
 
-    fn of_pass(&self, pass: u64, table: &Table<CostRow>) -> Vec<CostRow> {
-        let rows = self.rows.iter().filter(|row| self.lacks(row, pass, table));
-        rows.map(|row| CostRow { pass, ..row.clone() }).collect()
-    }
-
-    fn lacks(&self, row: &CostRow, pass: u64, table: &Table<CostRow>) -> bool {
-        !table.contains(&CostRow { pass, ..row.clone() }.key())
-    }
-
-    /// Runs what is not in `table` yet, each row once before its first sample, and appends a row a sample. `go_on` is asked
-    /// before each; if it says no, the pass that was being taken comes back.
+    /// Runs what is not in `table` yet, each row once before its first sample, and appends a row a sample. If `sampler` does
+    /// not go on, the pass that was being taken comes back.
     pub fn run(
         &self,
         table: &mut Table<CostRow>,
-        time: &mut Timer,
-        go_on: &mut dyn FnMut() -> Result<bool>,
+        sampler: &mut dyn Sampler,
         progress: &mut dyn Progress,
     ) -> Result<Option<u64>> {
-        let mut warmed = false;
+        let lacking = |row: &&CostRow| (0..self.passes).any(|pass| lacks(table, row, pass));
+        for row in self.rows.iter().filter(lacking) {
+            if !sampler.go_on(0)? {
+                return Ok(Some(0));
+            }
+            // A shape that fails is recorded at its turn.
+            let _ = sampler.time(row, None)?;
+            progress.step();
+        }
         let mut order = 0;
         for pass in 0..self.passes {
-            let mut rows = self.of_pass(pass, table);
-            if !warmed && !rows.is_empty() {
-                let lacking = |row: &&CostRow| (pass..self.passes).any(|pass| self.lacks(row, pass, table));
-                for row in self.rows.iter().filter(lacking) {
-                    if !go_on()? {
-                        return Ok(Some(pass));
-                    }
-                    // A shape that fails is recorded at its turn.
-                    let _ = time(row)?;
-                    progress.step();
-                }
-                warmed = true;
-            }
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
             rng.set_stream(pass);
+            let mut rows: Vec<CostRow> = self.rows.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
             rows.shuffle(&mut rng);
+            // What an earlier launch did is left out after shuffling: the rest keeps its order.
             for row in rows {
-                if !go_on()? {
+                if !lacks(table, &row, pass) {
+                    continue;
+                }
+                if !sampler.go_on(pass)? {
                     return Ok(Some(pass));
                 }
-                table.append(self.sampled(CostRow { order, ..row.clone() }, time(&row)?))?;
+                let sample = sampler.time(&row, Some(table.rows().len()))?;
+                let row = CostRow { order, ..row };
+                table.append(match sample {
+                    Ok(seconds) => {
+                        let invalid = row.bytes as f64 / seconds > sampler.most_bandwidth(&row);
+                        CostRow { time_ms: Some(1e3 * seconds), invalid, ..row }
+                    }
+                    Err(error) => CostRow { error, ..row },
+                })?;
                 order += 1;
                 progress.step();
             }
         }
         Ok(None)
     }
+}
 
-    fn sampled(&self, row: CostRow, sample: Sample) -> CostRow {
-        match sample {
-            Ok(seconds) => {
-                CostRow { time_ms: Some(1e3 * seconds), invalid: self.limits.exceeded(&row, seconds), ..row }
-            }
-            Err(error) => CostRow { error, ..row },
-        }
-    }
+fn lacks(table: &Table<CostRow>, row: &CostRow, pass: u64) -> bool {
+    !table.contains(&CostRow { pass, ..row.clone() }.key())
 }
 
 #[cfg(test)]
@@ -204,6 +202,36 @@ mod tests {
         fn stage(&mut self, _: &str, _: u64) {}
         fn step(&mut self) {}
         fn note(&mut self, _: &str) {}
+    }
+
+    /// Takes what `time` says, and goes on `left` times.
+    struct Scripted<T> {
+        time: T,
+        left: usize,
+        most_bandwidth: f64,
+        timed: Vec<u64>,
+    }
+
+    impl<T: Fn(u64) -> Sample> Scripted<T> {
+        fn new(time: T) -> Self {
+            Scripted { time, left: usize::MAX, most_bandwidth: f64::INFINITY, timed: Vec::new() }
+        }
+    }
+
+    impl<T: Fn(u64) -> Sample> Sampler for Scripted<T> {
+        fn time(&mut self, row: &CostRow, _: Option<usize>) -> Result<Sample> {
+            self.timed.push(row.width);
+            Ok((self.time)(row.width))
+        }
+
+        fn go_on(&mut self, _: u64) -> Result<bool> {
+            self.left = self.left.saturating_sub(1);
+            Ok(self.left > 0)
+        }
+
+        fn most_bandwidth(&self, _: &CostRow) -> f64 {
+            self.most_bandwidth
+        }
     }
 
     fn rows(bytes: u64) -> Vec<CostRow> {
@@ -220,16 +248,12 @@ mod tests {
     fn every_pass_has_every_row_once_in_an_order_of_its_own() {
         let (_folder, mut table) = table();
         let rows = rows(0);
-        let passes = Passes { rows: &rows, passes: 5, seed: 1, limits: &Limits::flat(1.0, &rows) };
+        let passes = Passes { rows: &rows, passes: 5, seed: 1 };
         assert_eq!(passes.missing(&table), 20);
-        let mut timed = Vec::new();
-        let mut time = |row: &CostRow| {
-            timed.push(row.width);
-            Ok(Ok(row.width as f64))
-        };
-        assert_eq!(passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap(), None);
-        assert_eq!((timed.len(), passes.missing(&table)), (24, 0));
-        assert_eq!(timed[..4], [1, 2, 3, 4], "warmed up first");
+        let mut sampler = Scripted::new(|width| Ok(width as f64));
+        assert_eq!(passes.run(&mut table, &mut sampler, &mut Silent).unwrap(), None);
+        assert_eq!((sampler.timed.len(), passes.missing(&table)), (24, 0));
+        assert_eq!(sampler.timed[..4], [1, 2, 3, 4], "warmed up first");
         let orders: Vec<Vec<u64>> =
             table.rows().chunks(4).map(|pass| pass.iter().map(|row| row.width).collect()).collect();
         assert!(orders.iter().any(|order| *order != orders[0]), "{orders:?}");
@@ -246,34 +270,34 @@ mod tests {
     fn what_moves_more_than_the_machine_can_is_marked_and_what_fails_is_a_row() {
         let (_folder, mut table) = table();
         let rows = rows(11);
-        let passes = Passes { rows: &rows, passes: 1, seed: 1, limits: &Limits::flat(1.0, &rows) };
-        let mut time = |row: &CostRow| {
-            Ok(match row.width {
-                1 => Ok(10.0),
-                2 => Ok(9.9),
-                _ => Err("no\nmemory".to_string()),
-            })
-        };
-        passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap();
+        let passes = Passes { rows: &rows, passes: 1, seed: 1 };
+        let mut sampler = Scripted::new(|width| match width {
+            1 => Ok(10.0),
+            2 => Ok(9.9),
+            _ => Err("no\nmemory".to_string()),
+        });
+        sampler.most_bandwidth = Limits::flat(1.0, &rows).most(&rows[0]);
+        passes.run(&mut table, &mut sampler, &mut Silent).unwrap();
         let of_width = |width| table.rows().iter().find(|row| row.width == width).unwrap();
         assert_eq!((of_width(1).invalid, of_width(2).invalid), (false, true));
         assert_eq!((of_width(3).time_ms, of_width(3).error.as_str()), (None, "no\nmemory"));
     }
 
     #[test]
-    fn a_stop_between_samples_is_gone_on_from_without_repeats() {
+    fn a_stop_between_samples_is_gone_on_from_without_repeats_in_the_same_order() {
         let (_folder, mut table) = table();
         let rows = rows(0);
-        let passes = Passes { rows: &rows, passes: 3, seed: 1, limits: &Limits::flat(1.0, &rows) };
-        let mut time = |_: &CostRow| Ok(Ok(1.0));
-        let mut left = 4 + 6;
-        let mut go_on = || {
-            left -= 1;
-            Ok(left >= 0)
+        let passes = Passes { rows: &rows, passes: 3, seed: 1 };
+        let whole = {
+            let (_folder, mut table) = self::table();
+            passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut Silent).unwrap();
+            table.rows().iter().map(|row| (row.pass, row.width)).collect::<Vec<_>>()
         };
-        assert_eq!(passes.run(&mut table, &mut time, &mut go_on, &mut Silent).unwrap(), Some(1));
+        let mut sampler = Scripted::new(|_| Ok(1.0));
+        sampler.left = 4 + 6 + 1;
+        assert_eq!(passes.run(&mut table, &mut sampler, &mut Silent).unwrap(), Some(1));
         assert_eq!((table.rows().len(), passes.missing(&table)), (6, 6));
-        assert_eq!(passes.run(&mut table, &mut time, &mut || Ok(true), &mut Silent).unwrap(), None);
-        assert_eq!(table.rows().len(), 12);
+        assert_eq!(passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut Silent).unwrap(), None);
+        assert_eq!(table.rows().iter().map(|row| (row.pass, row.width)).collect::<Vec<_>>(), whole);
     }
 }

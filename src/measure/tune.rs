@@ -4,16 +4,14 @@
 use super::Progress;
 use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
 use super::plan::{Pace, Plan};
+use super::samples::{Passes, Sample, Sampler};
 use crate::analysis::{Arm, Derived, derive, source_name};
 use crate::results::{
-    CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, Raw, ResultsDir, Role, StopRuleRow, Table, TraceRow,
+    CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, ResultsDir, Role, StopRuleRow, Table, TraceRow,
 };
 use crate::roofline::Forward;
 use crate::scenario::Scenario;
 use anyhow::{Result, bail};
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,45 +108,20 @@ impl Tuner<'_> {
     /// proposal, in `PASSES` passes, each in its own random order; in fewer where a pass takes much of the time budget.
     fn measure_cost(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<CostRow> = self.results.table()?;
-        let samples = self.samples()?;
-        progress.stage("measuring verification cost t(b)", (PASSES + 1) * samples.len() as u64);
-        self.executor.prepare(&samples)?;
+        let rows = self.samples()?;
         // Once something was traced the passes stand: predictions, and what is timed, follow from them.
-        let passes = match self.results.table::<TraceRow>()?.rows() {
+        let count = match self.results.table::<TraceRow>()?.rows() {
             [] => PASSES,
             _ => 1 + table.rows().iter().map(|row| row.pass).max().unwrap_or(0),
         };
-        let missing =
-            |table: &Table<CostRow>, row: &CostRow, pass: u64| !table.contains(&CostRow { pass, ..row.clone() }.key());
-        for row in samples.iter().filter(|row| (0..passes).any(|pass| missing(&table, row, pass))) {
-            self.executor.time(row, None)?;
-            progress.step();
-        }
-        let launch = self.results.launch();
-        let mut order = table.rows().iter().filter(|row| row.launch == launch).count() as u64;
+        let passes = Passes { rows: &rows, passes: count, seed: self.scenario.seed };
+        progress.stage("measuring verification cost t(b)", passes.missing(&table) + rows.len() as u64);
+        self.executor.prepare(&rows)?;
         let began = self.executor.elapsed();
         let ends = began + self.budget.saturating_sub(began).mul_f64(COST_SHARE);
-        for pass in 0..passes {
-            if pass >= FEWEST_PASSES && self.executor.elapsed() > ends {
-                progress.note(&format!("the time budget allows {pass} of {passes} passes over t(b)"));
-                break;
-            }
-            let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed);
-            rng.set_stream(pass);
-            let mut samples: Vec<CostRow> = samples.iter().map(|row| CostRow { pass, ..row.clone() }).collect();
-            samples.shuffle(&mut rng);
-            // What an earlier launch did is left out after shuffling: the rest keeps its order.
-            for row in samples {
-                if table.contains(&row.key()) {
-                    continue;
-                }
-                check_not_stopped(&self.stop)?;
-                let seconds = self.executor.time(&row, Some(table.rows().len()))?;
-                let invalid = row.bytes as f64 / seconds > self.executor.most_bandwidth(&row);
-                table.append(CostRow { order, time_ms: Some(1e3 * seconds), invalid, ..row })?;
-                order += 1;
-                progress.step();
-            }
+        let mut sampler = CostSampler { executor: self.executor, stop: &self.stop, ends, pass: 0 };
+        if let Some(pass) = passes.run(&mut table, &mut sampler, progress)? {
+            progress.note(&format!("the time budget allows {pass} of {count} passes over t(b)"));
         }
         Ok(())
     }
@@ -289,6 +262,32 @@ impl Tuner<'_> {
             TracedDraft::greedy(traced.token, traced.drafts.len(), matched)
         };
         Ok(traced.iter().map(lengths).collect())
+    }
+}
+
+/// Times the samples of t(b), [`FEWEST_PASSES`] passes at least, others only as long as they begin in time.
+struct CostSampler<'a> {
+    executor: &'a mut dyn Executor,
+    stop: &'a AtomicBool,
+    ends: Duration,
+    /// The pass that has begun.
+    pass: u64,
+}
+
+impl Sampler for CostSampler<'_> {
+    fn time(&mut self, row: &CostRow, taken: Option<usize>) -> Result<Sample> {
+        Ok(Ok(self.executor.time(row, taken)?))
+    }
+
+    fn go_on(&mut self, pass: u64) -> Result<bool> {
+        check_not_stopped(self.stop)?;
+        let begins = pass > self.pass;
+        self.pass = pass;
+        Ok(!begins || pass < FEWEST_PASSES || self.executor.elapsed() <= self.ends)
+    }
+
+    fn most_bandwidth(&self, row: &CostRow) -> f64 {
+        self.executor.most_bandwidth(row)
     }
 }
 

@@ -99,11 +99,14 @@ impl Stacked {
         let weights: Vec<&Weight> = parts.iter().map(|part| &part.weight).collect();
         let biases: Option<Vec<&Array>> = parts.iter().map(|part| part.bias.as_ref()).collect();
         let with_or_without = biases.is_some() || parts.iter().all(|part| part.bias.is_none());
-        let Some(weight) = Weight::stacked(&weights)?.filter(|_| with_or_without) else { return Ok(Stacked(parts)) };
+        let joined = if with_or_without { Weight::stacked(&weights)? } else { None };
+        let Some(weight) = joined else { return Ok(Stacked(parts)) };
         let bias = biases.map(|biases| concatenate(&biases, 0)).transpose()?;
-        // Evaluated now, so that the parts are gone before the next layer is read.
-        eval(weight.arrays().into_iter().chain(&bias))?;
-        Ok(Stacked(vec![Linear { weight, bias }.prepared()?]))
+        eval(&bias)?;
+        // The parts would keep the place of the weights that follow, which should lie side by side.
+        drop(parts);
+        mlx_rs::memory::clear_cache()?;
+        Ok(Stacked(vec![Linear { weight, bias }]))
     }
 
     /// silu(gate) · up of a stack of gate and up: `[.., inputs]` to `[.., outputs of one]`.

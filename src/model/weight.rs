@@ -7,7 +7,6 @@ use crate::roofline::WeightFormat;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::ops::{addmm, dequantize, matmul, quantized_matmul};
-#[cfg(target_os = "linux")]
 use mlx_rs::transforms::eval;
 
 /// A weight matrix of shape `[out, in]`: `y = x Wᵀ`.
@@ -30,16 +29,11 @@ impl Weight {
     /// In the form that products are fastest with here. Evaluated, so that the other form can go.
     pub fn prepared(self) -> Result<Weight> {
         #[cfg(target_os = "linux")]
-        if let Weight::Stored(Matrix::Dense(weight)) = &self
-            && fused::serves(weight)
-            && crate::blas::wants_ours()
-        {
-            let (outputs, groups) = (weight.dim(0), fused::grouped::grouped(weight)?);
-            groups.eval()?;
+        if let Some(weight) = Weight::grouped(&[&self])? {
             // The other form would keep the place of the weights that follow, which should lie side by side.
             drop(self);
             mlx_rs::memory::clear_cache()?;
-            return Ok(Weight::Grouped { groups, outputs });
+            return Ok(weight);
         }
         #[cfg(target_os = "linux")]
         if let Weight::Stored(Matrix::Quantized { weight, scales, biases, bits: 8, .. }) = &self
@@ -51,6 +45,22 @@ impl Weight {
             return Ok(Weight::Bytes(bytes));
         }
         Ok(self)
+    }
+
+    /// The outputs of all in groups for our products on the CPU; nothing where they do not serve them. Evaluated.
+    #[cfg(target_os = "linux")]
+    fn grouped(parts: &[&Weight]) -> Result<Option<Weight>> {
+        let dense = |part: &&Weight| match part {
+            Weight::Stored(Matrix::Dense(weight)) if fused::serves(weight) => Some(weight.clone()),
+            _ => None,
+        };
+        let Some(dense) = parts.iter().map(dense).collect::<Option<Vec<_>>>().filter(|_| crate::blas::wants_ours())
+        else {
+            return Ok(None);
+        };
+        let groups = fused::grouped::grouped(&dense.iter().collect::<Vec<_>>())?;
+        groups.eval()?;
+        Ok(Some(Weight::Grouped { groups, outputs: dense.iter().map(|part| part.dim(0)).sum() }))
     }
 
     /// x Wᵀ and `epilogue` by our own kernel on an NVIDIA GPU; nothing where it does not serve them.
@@ -130,10 +140,17 @@ impl Weight {
         Weight::Stored(self.stored()?.quantized(bits, group_size)?).prepared()
     }
 
-    /// One matrix with the rows of all, or none where they are not stored alike.
+    /// One matrix with the rows of all in the form that products are fastest with, or none where they are not stored alike.
+    /// Evaluated, so that the parts can go.
     pub fn stacked(parts: &[&Weight]) -> Result<Option<Weight>> {
+        #[cfg(target_os = "linux")]
+        if let Some(weight) = Weight::grouped(parts)? {
+            return Ok(Some(weight));
+        }
         let parts = parts.iter().map(|part| part.stored()).collect::<Result<Vec<_>>>()?;
-        Ok(Matrix::stacked(&parts.iter().collect::<Vec<_>>())?.map(Weight::Stored))
+        let Some(stacked) = Matrix::stacked(&parts.iter().collect::<Vec<_>>())? else { return Ok(None) };
+        eval(stacked.arrays())?;
+        Ok(Some(Weight::Stored(stacked).prepared()?))
     }
 
     /// The arrays it consists of.

@@ -8,7 +8,7 @@ use statrs::distribution::{ContinuousCDF, Normal};
 use super::error::{Result, check_between, check_confidence, check_length, check_positive};
 use super::paired::students_t;
 use super::parallel::{in_parallel, parts};
-use super::summary::{mean_of, quantile_of_sorted};
+use super::summary::{mean_of, quantile_in_place};
 
 /// Resamples that a published interval should use.
 pub const RESAMPLES: usize = 10_000;
@@ -122,32 +122,32 @@ fn columns(rows: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     (0..count).map(|column| rows.iter().map(|row| row[column]).collect()).collect()
 }
 
-/// The BCa interval from the pieces: the estimate, its bootstrap replicates (sorted in place) and its leave-one-out
+/// The BCa interval from the pieces: the estimate, its bootstrap replicates (reordered) and its leave-one-out
 /// values; `tail` is the chance left on each side. `None` where the replicates or the leave-one-out values do not vary.
 ///
 /// Bias correction with ties counted half, acceleration by the jackknife, type 7 quantiles of the replicates (Efron 1987;
 /// Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 14.3).
 pub fn bca_interval(value: f64, replicates: &mut [f64], leave_one_out: &[f64], tail: f64) -> Option<(f64, f64)> {
-    replicates.sort_unstable_by(f64::total_cmp);
     let tolerance = 4.0 * f64::EPSILON * value.abs();
-    let (smallest, largest) = (*replicates.first()?, *replicates.last()?);
-    if !(smallest.is_finite() && largest.is_finite()) || largest - smallest <= tolerance {
+    let (smallest, largest) =
+        (replicates.iter().copied().reduce(f64::min)?, replicates.iter().copied().reduce(f64::max)?);
+    if replicates.iter().any(|r| !r.is_finite()) || largest - smallest <= tolerance {
         return None;
     }
-    let below = replicates.partition_point(|&r| r < value) as f64;
-    let not_above = replicates.partition_point(|&r| r <= value) as f64;
+    let below = replicates.iter().filter(|r| **r < value).count() as f64;
+    let not_above = replicates.iter().filter(|r| **r <= value).count() as f64;
     let normal = Normal::standard();
     // An estimate outside all replicates would give an infinite correction; half a replicate keeps it finite.
     let count = replicates.len() as f64;
     let share = ((below + not_above) / (2.0 * count)).clamp(0.5 / count, 1.0 - 0.5 / count);
     let bias_correction = normal.inverse_cdf(share);
     let acceleration = acceleration(leave_one_out)?;
-    let end = |quantile: f64| {
+    let mut end = |quantile: f64| {
         let z = bias_correction + quantile;
         // Beyond 1 / acceleration the transformation has its pole: the outermost replicate is all that can be said.
         let rest = 1.0 - acceleration * z;
         let adjusted = if rest > 0.0 { normal.cdf(bias_correction + z / rest) } else { f64::from(u8::from(z > 0.0)) };
-        quantile_of_sorted(replicates, adjusted)
+        quantile_in_place(replicates, adjusted)
     };
     let reach = -normal.inverse_cdf(tail.max(f64::MIN_POSITIVE));
     Some((end(-reach), end(reach)))

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -246,30 +247,55 @@ pub fn anytime_speedup(seconds_plain: &[f64], seconds_arm: &[f64], confidence: f
     Ok(anytime_speedups(&Blocks::from_seconds(&rows)?, 0, &[1], confidence).remove(0))
 }
 
-/// Seconds and tokens of every prompt side by side, ready to be summed: `[prompt][seconds of all arms, tokens of all arms]`.
+/// Seconds and tokens of every prompt, `[prompt][arm]`, ready to be summed.
 struct Sums {
-    rows: Vec<f64>,
+    seconds: Vec<f64>,
+    tokens: Vec<f64>,
+    /// Whether all tokens are the same number.
+    same: bool,
     arms: usize,
 }
 
 impl Sums {
     fn of(input: &Input) -> Self {
-        let row = |(seconds, tokens): (&Vec<f64>, &Vec<u64>)| {
-            seconds.iter().copied().chain(tokens.iter().map(|&count| count as f64)).collect::<Vec<_>>()
-        };
-        Sums { rows: input.seconds.iter().zip(&input.tokens).flat_map(row).collect(), arms: input.draft_lengths.len() }
+        let tokens: Vec<f64> = input.tokens.iter().flatten().map(|&count| count as f64).collect();
+        let same = tokens.iter().all(|count| *count == tokens[0]);
+        Sums { seconds: input.seconds.concat(), tokens, same, arms: input.draft_lengths.len() }
     }
 
     /// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
     fn speedups(&self, plain: usize, arms: &[usize], chosen: &[usize]) -> Vec<f64> {
-        let width = 2 * self.arms;
-        let mut totals = vec![0.0; width];
-        for &prompt in chosen {
-            let row = &self.rows[prompt * width..(prompt + 1) * width];
-            totals.iter_mut().zip(row).for_each(|(total, value)| *total += value);
+        let mut costs = vec![0.0; self.arms];
+        sum_rows(&self.seconds, chosen, &mut costs);
+        // A sum of whole numbers is exact in any order.
+        let mut tokens = vec![if self.same { chosen.len() as f64 * self.tokens[0] } else { 0.0 }; self.arms];
+        if !self.same {
+            sum_rows(&self.tokens, chosen, &mut tokens);
         }
-        let cost = |arm: usize| totals[arm] / totals[self.arms + arm];
-        arms.iter().map(|&arm| cost(plain) / cost(arm)).collect()
+        costs.iter_mut().zip(tokens).for_each(|(seconds, tokens)| *seconds /= tokens);
+        arms.iter().map(|&arm| costs[plain] / costs[arm]).collect()
+    }
+}
+
+/// Adds up the rows `chosen` of a matrix with as many columns as there are sums.
+#[multiversion(targets("x86_64+avx2"))]
+fn sum_rows(rows: &[f64], chosen: &[usize], sums: &mut [f64]) {
+    let width = sums.len();
+    // Sums that stay in registers while all rows go by.
+    let (blocks, rest) = sums.as_chunks_mut::<8>();
+    for (place, block) in blocks.iter_mut().enumerate() {
+        for &row in chosen {
+            let at = row * width + 8 * place;
+            let values: &[f64; 8] = rows[at..at + 8].try_into().expect("a slice of that length");
+            for lane in 0..8 {
+                block[lane] += values[lane];
+            }
+        }
+    }
+    let start = width - rest.len();
+    for &row in chosen {
+        let values = &rows[row * width + start..(row + 1) * width];
+        rest.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
 }
 

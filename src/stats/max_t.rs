@@ -1,5 +1,6 @@
 //! Simultaneous comparisons with each arm as the control, by the maximum of correlated t statistics.
 
+use multiversion::multiversion;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{ChiSquared, Distribution, StandardNormal};
@@ -66,32 +67,48 @@ impl Block {
 
     /// Estimates with the covariance of the triangular `factor`.
     fn correlate(&mut self, factor: &[f64]) {
-        let arms = self.normals.len();
-        for (arm, (estimates, row)) in self.estimates.iter_mut().zip(factor.chunks_exact(arms)).enumerate() {
-            *estimates = [0.0; LANES];
-            for (normals, loading) in self.normals.iter().zip(&row[..=arm]) {
-                estimates.iter_mut().zip(normals).for_each(|(estimate, normal)| *estimate += loading * normal);
-            }
-        }
+        correlate(&self.normals, factor, &mut self.estimates);
     }
 
     /// [`largest_per_control`] of every lane; each pair is looked at once, from both sides.
     fn compare(&mut self, weights: &[f64]) {
-        let arms = self.estimates.len();
-        self.largest.iter_mut().for_each(|largest| *largest = [0.0; LANES]);
-        for a in 0..arms {
-            let mut own = self.largest[a];
-            let estimate = self.estimates[a];
-            let rest = self.largest[a + 1..].iter_mut().zip(&self.estimates[a + 1..]);
-            for ((other, rival), weight) in rest.zip(&weights[a * arms + a + 1..(a + 1) * arms]) {
-                for lane in 0..LANES {
-                    let t = (estimate[lane] - rival[lane]) * weight;
-                    own[lane] = if t > own[lane] { t } else { own[lane] };
-                    other[lane] = if -t > other[lane] { -t } else { other[lane] };
-                }
+        compare(&self.estimates, weights, &mut self.largest);
+    }
+}
+
+type Lanes = [f64; LANES];
+
+// Wider registers hold more lanes; each lane's additions stay what they are, and so do the results.
+#[multiversion(targets("x86_64+avx2"))]
+fn correlate(normals: &[Lanes], factor: &[f64], estimates: &mut [Lanes]) {
+    let arms = normals.len();
+    for arm in 0..arms {
+        let mut sum = [0.0; LANES];
+        for (normals, loading) in normals.iter().zip(&factor[arm * arms..=arm * arms + arm]) {
+            for lane in 0..LANES {
+                sum[lane] += loading * normals[lane];
             }
-            self.largest[a] = own;
         }
+        estimates[arm] = sum;
+    }
+}
+
+#[multiversion(targets("x86_64+avx2"))]
+fn compare(estimates: &[Lanes], weights: &[f64], largest: &mut [Lanes]) {
+    let arms = estimates.len();
+    largest.fill([0.0; LANES]);
+    for a in 0..arms {
+        let mut own = largest[a];
+        let estimate = estimates[a];
+        let rest = largest[a + 1..].iter_mut().zip(&estimates[a + 1..]);
+        for ((other, rival), weight) in rest.zip(&weights[a * arms + a + 1..(a + 1) * arms]) {
+            for lane in 0..LANES {
+                let t = (estimate[lane] - rival[lane]) * weight;
+                own[lane] = if t > own[lane] { t } else { own[lane] };
+                other[lane] = if -t > other[lane] { -t } else { other[lane] };
+            }
+        }
+        largest[a] = own;
     }
 }
 

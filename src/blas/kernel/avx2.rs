@@ -94,10 +94,11 @@ unsafe fn sums(p: &Product, rows: Range<usize>, columns: Range<usize>) {
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
-    // Twelve sums beside three weights fill all sixteen registers, and some are then spilled: tall tiles are narrower.
+    // One or two rows read a group front to back. Twelve sums beside three weights fill all sixteen registers, and some are
+    // then spilled: tall tiles are narrower.
     unsafe {
         match p.rows {
-            ..=2 => super::groups::groups::<Avx2, 2, 3>(p, groups),
+            ..=2 => super::groups::groups::<Avx2, 2, 6>(p, groups),
             _ => super::groups::groups::<Avx2, 4, 2>(p, groups),
         }
     }
@@ -105,5 +106,11 @@ unsafe fn groups(p: &GroupedProduct, groups: Range<usize>) {
 
 #[target_feature(enable = "avx2,fma")]
 unsafe fn bytes(p: &BytesProduct, groups: Range<usize>) {
-    unsafe { super::bytes::bytes::<Avx2, 4, 3>(p, groups) }
+    // As in `groups`.
+    unsafe {
+        match p.rows {
+            ..=2 => super::bytes::bytes::<Avx2, 2, 6>(p, groups),
+            _ => super::bytes::bytes::<Avx2, 4, 2>(p, groups),
+        }
+    }
 }

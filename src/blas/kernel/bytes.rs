@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::groups::step;
 use super::{GROUP, Vector, first};
 
 /// Blocks that lie ahead of the one in use when a cache line is brought nearer.
@@ -119,16 +120,8 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize, const FETCH: 
             if FETCH {
                 V::fetch(ahead.wrapping_add(k * GROUP).cast());
             }
-            let mut weights = [V::splat(0.0); VECTORS];
-            for (v, weights) in weights.iter_mut().enumerate() {
-                *weights = V::load_bytes(b.add(k * GROUP + lane + v * V::LANES));
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let x = V::splat(*a.add(i * p.a_stride + k));
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = x.multiply_add(weights, *sum);
-                }
-            }
+            let weights = |v: usize| V::load_bytes(b.add(k * GROUP + lane + v * V::LANES));
+            step(&mut sums, weights, |i| V::splat(*a.add(i * p.a_stride + k)));
         }
         let scales = p.scales.add((group * blocks + block) * 2 * GROUP + lane);
         for (i, sums) in sums.into_iter().enumerate() {

@@ -53,8 +53,8 @@ pub(super) unsafe fn groups<V: Vector, const ROWS: usize, const VECTORS: usize>(
     groups: Range<usize>,
 ) {
     const { assert!(GROUP.is_multiple_of(VECTORS * V::LANES)) };
-    // Every tile of rows fetches its share of the lines of the block after this one.
-    let tiles = p.rows.div_ceil(ROWS);
+    // A pass over a block takes a tile of rows with a strip of a group's vectors.
+    let (tiles, strips) = (p.rows.div_ceil(ROWS), GROUP / (VECTORS * V::LANES));
     for group in groups {
         let mut start = 0;
         while start < p.depth {
@@ -62,17 +62,20 @@ pub(super) unsafe fn groups<V: Vector, const ROWS: usize, const VECTORS: usize>(
             let mut row = 0;
             for tile in 0..tiles {
                 let height = (p.rows - row).div_ceil(tiles - tile);
-                let fetch = Fetch::of(tile, tiles, block.len());
-                unsafe {
-                    match height {
-                        1 if ROWS > 1 => strips::<V, 1, VECTORS>(p, group, row, &block, fetch),
-                        2 if ROWS > 2 => strips::<V, 2, VECTORS>(p, group, row, &block, fetch),
-                        3 if ROWS > 3 => strips::<V, 3, VECTORS>(p, group, row, &block, fetch),
-                        4 if ROWS > 4 => strips::<V, 4, VECTORS>(p, group, row, &block, fetch),
-                        5 if ROWS > 5 => strips::<V, 5, VECTORS>(p, group, row, &block, fetch),
-                        6 if ROWS > 6 => strips::<V, 6, VECTORS>(p, group, row, &block, fetch),
-                        7 if ROWS > 7 => strips::<V, 7, VECTORS>(p, group, row, &block, fetch),
-                        _ => strips::<V, ROWS, VECTORS>(p, group, row, &block, fetch),
+                for strip in 0..strips {
+                    let at = strip * VECTORS * V::LANES;
+                    let fetch = Fetch::of(tile * strips + strip, tiles * strips, block.len());
+                    unsafe {
+                        match height {
+                            1 if ROWS > 1 => pass::<V, 1, VECTORS>(p, group, row, at, &block, fetch),
+                            2 if ROWS > 2 => pass::<V, 2, VECTORS>(p, group, row, at, &block, fetch),
+                            3 if ROWS > 3 => pass::<V, 3, VECTORS>(p, group, row, at, &block, fetch),
+                            4 if ROWS > 4 => pass::<V, 4, VECTORS>(p, group, row, at, &block, fetch),
+                            5 if ROWS > 5 => pass::<V, 5, VECTORS>(p, group, row, at, &block, fetch),
+                            6 if ROWS > 6 => pass::<V, 6, VECTORS>(p, group, row, at, &block, fetch),
+                            7 if ROWS > 7 => pass::<V, 7, VECTORS>(p, group, row, at, &block, fetch),
+                            _ => pass::<V, ROWS, VECTORS>(p, group, row, at, &block, fetch),
+                        }
                     }
                 }
                 row += height;
@@ -82,43 +85,70 @@ pub(super) unsafe fn groups<V: Vector, const ROWS: usize, const VECTORS: usize>(
     }
 }
 
-/// Which lines of the next block a tile of rows fetches: `each` lines a step from `first` on.
+/// Which lines of the next block a pass fetches: from line `first` on, `each` lines every `every` steps of the depth. All
+/// passes fetch as many, so that memory is busy all the time.
 #[derive(Clone, Copy)]
 struct Fetch {
     first: usize,
     each: usize,
+    every: usize,
 }
 
 impl Fetch {
-    fn of(tile: usize, tiles: usize, steps: usize) -> Fetch {
-        let each = LINES.div_ceil(tiles);
-        let first = tile * each * steps;
-        Fetch { first, each: if first < LINES * steps { each } else { 0 } }
+    fn of(pass: usize, passes: usize, steps: usize) -> Fetch {
+        let (each, every) = (LINES.div_ceil(passes), (passes / LINES).max(1));
+        let first = pass * each * steps.div_ceil(every);
+        Fetch { first, each: if first < LINES * steps { each } else { 0 }, every }
     }
 }
 
-/// All vectors of a group for one tile of rows.
+/// Takes a tile of rows and a strip of a group's vectors through a block.
 #[inline(always)]
-unsafe fn strips<V: Vector, const ROWS: usize, const VECTORS: usize>(
+unsafe fn pass<V: Vector, const ROWS: usize, const VECTORS: usize>(
     p: &GroupedProduct,
     group: usize,
     row: usize,
+    at: usize,
     block: &Range<usize>,
     fetch: Fetch,
 ) {
-    let mut at = 0;
-    while at < GROUP {
-        // The first strip fetches for all.
-        let fetch = if at == 0 { fetch } else { Fetch { first: 0, each: 0 } };
-        unsafe {
-            match fetch.each {
-                0 => tile::<V, ROWS, VECTORS, 0>(p, group, row, at, block, fetch.first),
-                1 => tile::<V, ROWS, VECTORS, 1>(p, group, row, at, block, fetch.first),
-                2 => tile::<V, ROWS, VECTORS, 2>(p, group, row, at, block, fetch.first),
-                _ => tile::<V, ROWS, VECTORS, LINES>(p, group, row, at, block, fetch.first),
+    unsafe {
+        match fetch.each {
+            0 => tile::<V, ROWS, VECTORS, 0>(p, group, row, at, block, fetch),
+            1 => tile::<V, ROWS, VECTORS, 1>(p, group, row, at, block, fetch),
+            2 => tile::<V, ROWS, VECTORS, 2>(p, group, row, at, block, fetch),
+            _ => tile::<V, ROWS, VECTORS, LINES>(p, group, row, at, block, fetch),
+        }
+    }
+}
+
+/// Adds one step of the depth to the sums of a tile. The fewer of weights and rows stay in registers while the others go by.
+#[inline(always)]
+pub(super) unsafe fn step<V: Vector, const ROWS: usize, const VECTORS: usize>(
+    sums: &mut [[V; VECTORS]; ROWS],
+    weights: impl Fn(usize) -> V,
+    x: impl Fn(usize) -> V,
+) {
+    unsafe {
+        if ROWS < VECTORS {
+            let mut rows = [V::splat(0.0); ROWS];
+            (0..ROWS).for_each(|i| rows[i] = x(i));
+            for v in 0..VECTORS {
+                let weights = weights(v);
+                for i in 0..ROWS {
+                    sums[i][v] = rows[i].multiply_add(weights, sums[i][v]);
+                }
+            }
+        } else {
+            let mut vectors = [V::splat(0.0); VECTORS];
+            (0..VECTORS).for_each(|v| vectors[v] = weights(v));
+            for i in 0..ROWS {
+                let x = x(i);
+                for v in 0..VECTORS {
+                    sums[i][v] = x.multiply_add(vectors[v], sums[i][v]);
+                }
             }
         }
-        at += VECTORS * V::LANES;
     }
 }
 
@@ -129,7 +159,7 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize, const FETCHES
     row: usize,
     at: usize,
     block: &Range<usize>,
-    fetched: usize,
+    fetch: Fetch,
 ) {
     let column = group * GROUP + at;
     // Vectors of a last group that lie beyond C's last column count for nothing.
@@ -148,22 +178,20 @@ unsafe fn tile<V: Vector, const ROWS: usize, const VECTORS: usize, const FETCHES
         }
         let a = p.a.add(row * p.a_stride + block.start);
         let b = p.b.add((group * p.depth + block.start) * GROUP);
-        let mut next = b.wrapping_add(block.len() * GROUP + fetched * LINE);
+        let mut next = b.wrapping_add(block.len() * GROUP + fetch.first * LINE);
+        let mut wait = fetch.every;
         for k in 0..block.len() {
-            for line in 0..FETCHES {
-                V::fetch(next.wrapping_add(line * LINE));
-            }
-            next = next.wrapping_add(FETCHES * LINE);
-            let mut weights = [V::splat(0.0); VECTORS];
-            for (v, weights) in weights.iter_mut().enumerate() {
-                *weights = V::load(b.add(k * GROUP + at + v * V::LANES));
-            }
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let x = V::splat(*a.add(i * p.a_stride + k));
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = x.multiply_add(weights, *sum);
+            wait -= usize::from(FETCHES > 0);
+            if FETCHES > 0 && wait == 0 {
+                for line in 0..FETCHES {
+                    V::fetch(next.wrapping_add(line * LINE));
                 }
+                next = next.wrapping_add(FETCHES * LINE);
+                wait = fetch.every;
             }
+            let weights = |v: usize| V::load(b.add(k * GROUP + at + v * V::LANES));
+            let x = |i: usize| V::splat(*a.add(i * p.a_stride + k));
+            step(&mut sums, weights, x);
         }
         for (i, sums) in sums.into_iter().enumerate() {
             for (v, sum) in sums.into_iter().enumerate() {
