@@ -2,7 +2,8 @@
 
 use super::Progress;
 use super::cost::{CHAIN, ForwardTimer, begin, proposal};
-use super::samples::{Limits, Passes, Sample, Sampler, Subject};
+use super::passes::{Passes, Sample, Sampler};
+use super::samples::{Limits, Subject};
 use crate::decode::sampling::Sampling;
 use crate::draft::{Drafter, Prototype};
 use crate::machine::device::DeviceKind;

@@ -3,8 +3,8 @@
 
 use super::Progress;
 use super::executor::{Executor, Rules, TracedDraft, TracedTokens, Work};
+use super::passes::{Passes, Sample, Sampler};
 use super::plan::{Pace, Plan};
-use super::samples::{Passes, Sample, Sampler};
 use crate::analysis::{Arm, Derived, derive, source_name};
 use crate::results::{
     CostRow, Design, DraftTokenRow, DraftTraceRow, Mode, PromptRow, ResultsDir, Role, StopRuleRow, Table, TraceRow,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use multiversion::multiversion;
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, Normal};
 
@@ -12,6 +11,7 @@ use super::bootstrap::{self, Estimate};
 use super::error::{Result, StatsError, check_between, check_confidence, check_length};
 use super::multiple::holm;
 use super::paired::{paired_t, students_t};
+use super::rows::Rows;
 use super::selection::{MAX_T_PROMPTS, Method, Selection, compare_with_best, ratio_bound};
 
 /// Measurements and what was declared before they were taken.
@@ -247,55 +247,33 @@ pub fn anytime_speedup(seconds_plain: &[f64], seconds_arm: &[f64], confidence: f
     Ok(anytime_speedups(&Blocks::from_seconds(&rows)?, 0, &[1], confidence).remove(0))
 }
 
-/// Seconds and tokens of every prompt, `[prompt][arm]`, ready to be summed.
+/// Seconds and tokens of every prompt, ready to be summed.
 struct Sums {
-    seconds: Vec<f64>,
-    tokens: Vec<f64>,
-    /// Whether all tokens are the same number.
-    same: bool,
-    arms: usize,
+    seconds: Rows,
+    tokens: Rows,
+    /// The tokens of every prompt and arm, where they are the same.
+    same: Option<u64>,
 }
 
 impl Sums {
     fn of(input: &Input) -> Self {
-        let tokens: Vec<f64> = input.tokens.iter().flatten().map(|&count| count as f64).collect();
-        let same = tokens.iter().all(|count| *count == tokens[0]);
-        Sums { seconds: input.seconds.concat(), tokens, same, arms: input.draft_lengths.len() }
+        let first = input.tokens[0][0];
+        Sums {
+            seconds: Rows::new(&input.seconds, |seconds| *seconds),
+            tokens: Rows::new(&input.tokens, |count| *count as f64),
+            same: input.tokens.iter().flatten().all(|count| *count == first).then_some(first),
+        }
     }
 
     /// Σ seconds / Σ tokens of plain decoding over those of each arm, for a multiset of prompts.
     fn speedups(&self, plain: usize, arms: &[usize], chosen: &[usize]) -> Vec<f64> {
-        let mut costs = vec![0.0; self.arms];
-        sum_rows(&self.seconds, chosen, &mut costs);
-        // A sum of whole numbers is exact in any order.
-        let mut tokens = vec![if self.same { chosen.len() as f64 * self.tokens[0] } else { 0.0 }; self.arms];
-        if !self.same {
-            sum_rows(&self.tokens, chosen, &mut tokens);
+        let mut costs = self.seconds.sums(chosen);
+        match self.same {
+            // A sum of whole numbers is exact in any order.
+            Some(count) => costs.iter_mut().for_each(|cost| *cost /= (chosen.len() as u64 * count) as f64),
+            None => costs.iter_mut().zip(self.tokens.sums(chosen)).for_each(|(cost, tokens)| *cost /= tokens),
         }
-        costs.iter_mut().zip(tokens).for_each(|(seconds, tokens)| *seconds /= tokens);
         arms.iter().map(|&arm| costs[plain] / costs[arm]).collect()
-    }
-}
-
-/// Adds up the rows `chosen` of a matrix with as many columns as there are sums.
-#[multiversion(targets("x86_64+avx2"))]
-fn sum_rows(rows: &[f64], chosen: &[usize], sums: &mut [f64]) {
-    let width = sums.len();
-    // Sums that stay in registers while all rows go by.
-    let (blocks, rest) = sums.as_chunks_mut::<8>();
-    for (place, block) in blocks.iter_mut().enumerate() {
-        for &row in chosen {
-            let at = row * width + 8 * place;
-            let values: &[f64; 8] = rows[at..at + 8].try_into().expect("a slice of that length");
-            for lane in 0..8 {
-                block[lane] += values[lane];
-            }
-        }
-    }
-    let start = width - rest.len();
-    for &row in chosen {
-        let values = &rows[row * width + start..(row + 1) * width];
-        rest.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
     }
 }
 

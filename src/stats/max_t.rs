@@ -70,7 +70,7 @@ impl Block {
         correlate(&self.normals, factor, &mut self.estimates);
     }
 
-    /// [`largest_per_control`] of every lane; each pair is looked at once, from both sides.
+    /// [`largest_per_control`] of every lane.
     fn compare(&mut self, weights: &[f64]) {
         compare(&self.estimates, weights, &mut self.largest);
     }
@@ -93,22 +93,18 @@ fn correlate(normals: &[Lanes], factor: &[f64], estimates: &mut [Lanes]) {
     }
 }
 
+// Each pair from both sides, so that nothing is stored but the largest: a store that hangs on a comparison is slow.
 #[multiversion(targets("x86_64+avx2"))]
 fn compare(estimates: &[Lanes], weights: &[f64], largest: &mut [Lanes]) {
-    let arms = estimates.len();
-    largest.fill([0.0; LANES]);
-    for a in 0..arms {
-        let mut own = largest[a];
-        let estimate = estimates[a];
-        let rest = largest[a + 1..].iter_mut().zip(&estimates[a + 1..]);
-        for ((other, rival), weight) in rest.zip(&weights[a * arms + a + 1..(a + 1) * arms]) {
+    for ((largest, estimate), weights) in largest.iter_mut().zip(estimates).zip(weights.chunks_exact(estimates.len())) {
+        let mut own = [0.0; LANES];
+        for (rival, weight) in estimates.iter().zip(weights) {
             for lane in 0..LANES {
                 let t = (estimate[lane] - rival[lane]) * weight;
                 own[lane] = if t > own[lane] { t } else { own[lane] };
-                other[lane] = if -t > other[lane] { -t } else { other[lane] };
             }
         }
-        largest[a] = own;
+        *largest = own;
     }
 }
 

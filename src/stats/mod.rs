@@ -23,6 +23,7 @@ pub mod paired;
 pub mod parallel;
 pub mod power;
 pub mod regimes;
+mod rows;
 pub mod selection;
 pub mod sensitivity;
 pub mod sequential;
