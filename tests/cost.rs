@@ -7,7 +7,8 @@ mod tiny;
 use ridgepoint::analysis::cost::derive_cost;
 use ridgepoint::measure::Progress;
 use ridgepoint::measure::cost::ForwardTimer;
-use ridgepoint::measure::samples::{Limits, Passes, Subject};
+use ridgepoint::measure::passes::{Passes, Sample, Sampler};
+use ridgepoint::measure::samples::Subject;
 use ridgepoint::results::{CostCurveRow, CostRow, Identity, Kind, Mode, ResultsDir, Role, Stamp, read};
 use ridgepoint::roofline::Forward;
 use ridgepoint::scenario::CostPlan;
@@ -183,11 +184,29 @@ fn plan(widths: &str) -> CostPlan {
     }
 }
 
+const SLOW: u64 = 21;
+const SLEEP: Duration = Duration::from_millis(20);
+
+struct Sleeping<'a>(ForwardTimer<'a>);
+impl Sampler for Sleeping<'_> {
+    fn time(&mut self, row: &CostRow, _: Option<usize>) -> anyhow::Result<Sample> {
+        let seconds = self.0.forward(row.width as usize)?;
+        // What every width takes too: a forward of this model alone is too short to be steady on a busy machine.
+        let pause = if row.width == SLOW { 2 * SLEEP } else { SLEEP };
+        std::thread::sleep(pause);
+        Ok(Ok(seconds + pause.as_secs_f64()))
+    }
+    fn go_on(&mut self, _: u64) -> anyhow::Result<bool> {
+        Ok(true)
+    }
+    fn most_bandwidth(&self, _: &CostRow) -> f64 {
+        f64::INFINITY
+    }
+}
+
 /// Real forwards, one of which sleeps: it is found as a cliff with the right size, as a fall after it, and padded.
 #[test]
 fn a_width_that_sleeps_is_found_as_a_cliff_and_padded() {
-    const SLOW: u64 = 21;
-    const SLEEP: Duration = Duration::from_millis(20);
     mlx_rs::Device::set_default(&mlx_rs::Device::cpu());
     let place = Workplace::new();
     let (_, model) = ridgepoint::model::load(&place.path("tiny"), &Default::default()).unwrap();
@@ -208,17 +227,9 @@ fn a_width_that_sleeps_is_found_as_a_cliff_and_padded() {
         .iter()
         .map(|width| subject.forward(Forward { context: 32, width: *width as u64, batch: 1 }))
         .collect();
-    let mut timer = ForwardTimer::new(&model, &[1, 2, 3], 32, 40, 1).unwrap();
-    let mut time = |row: &CostRow| {
-        let seconds = timer.forward(row.width as usize)?;
-        // What every width takes too: a forward of this model alone is too short to be steady on a busy machine.
-        let pause = if row.width == SLOW { 2 * SLEEP } else { SLEEP };
-        std::thread::sleep(pause);
-        Ok(Ok(seconds + pause.as_secs_f64()))
-    };
-    let limits = Limits::flat(f64::INFINITY, &rows);
-    let passes = Passes { rows: &rows, passes: 7, seed: plan.seed, limits: &limits };
-    passes.run(&mut results.table().unwrap(), &mut time, &mut || Ok(true), &mut Silent).unwrap();
+    let mut sampler = Sleeping(ForwardTimer::new(&model, &[1, 2, 3], 32, 40, 1).unwrap());
+    let passes = Passes { rows: &rows, passes: 7, seed: plan.seed };
+    passes.run(&mut results.table().unwrap(), &mut sampler, &mut Silent).unwrap();
 
     let derived = derive_cost(&place.path("slow"), false).unwrap();
     let curve = &derived.curves[0];

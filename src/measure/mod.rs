@@ -14,7 +14,7 @@ pub mod model_executor;
 #[cfg(feature = "mlx")]
 pub mod model_trace;
 mod order;
-mod passes;
+pub mod passes;
 mod plan;
 mod progress;
 #[cfg(feature = "mlx")]
