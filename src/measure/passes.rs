@@ -57,7 +57,8 @@ impl Passes<'_> {
             let _ = sampler.time(row, None)?;
             progress.step();
         }
-        let mut order = 0;
+        let launch = self.rows.first().map_or(0, |row| row.launch);
+        let mut order = table.rows().iter().filter(|row| row.launch == launch).count() as u64;
         for pass in 0..self.passes {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
             rng.set_stream(pass);
