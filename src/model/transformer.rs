@@ -223,10 +223,10 @@ impl Transformer {
     }
 
     /// Where our attention on a GPU finds the tokens of `h`, if it is used. It knows no tokens that do not stand where the cache
-    /// ends, and no attention without rotary embedding.
+    /// ends.
     #[cfg(target_os = "linux")]
     fn cuda_position(&self, h: &Array, held: i32, position: i32) -> Result<Option<cuda::Position>> {
-        if !cuda::serves(h) || position != held || self.without == Some(Part::Rope) {
+        if !cuda::serves(h) || position != held {
             return Ok(None);
         }
         Ok(Some(cuda::Position::new(&self.layers[0].self_attn.rope.frequency_row, held)?))

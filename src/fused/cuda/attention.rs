@@ -10,9 +10,8 @@ use std::sync::OnceLock;
 /// Places of the cache that a block takes at a time, and rows of queries.
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
-/// Tokens of a sequence, and of all, that are served.
+/// Tokens of a sequence that are served.
 const MAX_WIDTH: i32 = 64;
-const MAX_TOKENS: i32 = 128;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -26,11 +25,23 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// Whether attention of `width` tokens in `batch` sequences is served, for a mask or not.
-    pub fn serve(&self, qkv: &Array, masked: bool) -> bool {
-        let group = self.queries / self.keys;
-        let few = qkv.dim(1) <= MAX_WIDTH && qkv.dim(0) * qkv.dim(1) <= MAX_TOKENS;
-        few && matches!(self.head_dim, 64 | 128) && group <= ROWS && !masked && serves(qkv)
+    /// Whether attention of `qkv` (`[batch, b, ..]`) over `held` tokens is served, for a mask or not.
+    pub fn serve(&self, qkv: &Array, held: i32, masked: bool) -> bool {
+        let known = matches!(self.head_dim, 64 | 128) && self.queries / self.keys <= ROWS && !masked;
+        known && self.wins(qkv.dim(0), qkv.dim(1), held) && serves(qkv)
+    }
+
+    /// Whether this kernel is the faster one, by `examples/attention_bench.rs` on an H200. Each tile of a sequence's tokens reads
+    /// the context again, which MLX's operations do once, with more kernels: many tiles over much context are theirs.
+    fn wins(&self, batch: i32, width: i32, held: i32) -> bool {
+        let tiles = self.tiles(width);
+        let cached = held <= 2048 && batch * width <= 128;
+        width <= MAX_WIDTH && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
+    }
+
+    /// Pieces that the tokens of a sequence are cut into: a block has rows for so many.
+    fn tiles(&self, width: i32) -> i32 {
+        pieces_of(width, ROWS / (self.queries / self.keys))
     }
 
     /// As many zeros as [`attention`] wants to count with.
@@ -78,7 +89,7 @@ pub fn attention(
     // Parts follow from the capacity, not from the tokens held: a row's parts are the same whatever comes with it.
     let pieces = (pieces_of(capacity, PLACES * MAX_PARTS) as u32).next_power_of_two().max(2) as i32;
     let parts = pieces_of(position.held + width, PLACES * pieces);
-    let tiles = pieces_of(width, ROWS / (heads.queries / heads.keys));
+    let tiles = heads.tiles(width);
     let launch = Launch {
         blocks: [parts, heads.keys, batch * tiles],
         threads: 128,
@@ -125,4 +136,23 @@ fn kernel() -> &'static Kernel {
         let headers = [include_str!("common.cuh"), include_str!("attention.cuh")];
         Kernel::new("attention", &inputs, &[c"y", c"partial"], &headers, source, false)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Heads;
+
+    /// The cases on both sides of even that `examples/attention_bench.rs` found with these heads on an H200.
+    #[test]
+    fn the_faster_kernel_is_taken() {
+        let heads = Heads { queries: 32, keys: 8, head_dim: 128, eps: 0.0 };
+        for (held, batch, width) in
+            [(256, 1, 64), (256, 4, 32), (2048, 4, 32), (16384, 1, 48), (16384, 4, 16), (16384, 16, 16)]
+        {
+            assert!(heads.wins(batch, width, held), "{batch} x {width} behind {held}");
+        }
+        for (held, batch, width) in [(4096, 4, 17), (4096, 4, 32), (16384, 4, 24), (256, 1, 65), (16384, 32, 16)] {
+            assert!(!heads.wins(batch, width, held), "{batch} x {width} behind {held}");
+        }
+    }
 }

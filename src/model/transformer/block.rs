@@ -78,7 +78,7 @@ impl Attention {
         }
         #[cfg(target_os = "linux")]
         if let Some(position) = place.cuda
-            && self.cuda_heads().serve(qkv, place.mask.is_some())
+            && self.cuda_heads().serve(qkv, cache.len(), place.mask.is_some())
         {
             return self.cuda(qkv, index, cache, position);
         }

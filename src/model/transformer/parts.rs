@@ -64,7 +64,10 @@ impl Transformer {
     /// the logits, so that none of it can be left uncomputed.
     pub fn without(&self, part: Part) -> Result<Transformer> {
         #[cfg(target_os = "linux")]
-        let fused = crate::fused::serves(&self.embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?);
+        let fused = {
+            let h = self.embed_tokens.forward(&Array::from_slice(&[0u32], &[1, 1]))?.as_dtype(self.dtype)?;
+            crate::fused::serves(&h) || crate::fused::cuda::serves(&h)
+        };
         #[cfg(not(target_os = "linux"))]
         let fused = false;
         match part {
