@@ -168,6 +168,7 @@ pub fn baseline(folder: &Path) -> Result<Baseline> {
     let scale: Scale = stamp.declared(folder)?;
     let ceilings =
         stamp.ceilings().with_context(|| format!("{shown}: environment.json has no ceilings; measure again"))?;
+    let ceilings = super::bandwidth::reached(folder, ceilings)?;
     let mut derived = Baseline { points: Vec::new(), hypotheses: Vec::new(), invalid: 0, samples: 0, scale, ceilings };
     for experiment in EXPERIMENTS {
         let samples: Vec<SampleRow> = read_raw_as(folder, &experiment.file())?;

@@ -209,10 +209,10 @@ impl Stamp {
         stamp.map(Some).map_err(|error| anyhow::anyhow!("{shown}: {}: {}", error.path(), error.inner()))
     }
 
-    /// What the machine was measured to reach at the latest launch.
+    /// What the machine was measured to reach: the best of all launches, as something else running beside only lowers it.
     pub fn ceilings(&self) -> Option<Ceilings> {
-        let ceilings = self.launches.iter().rev().find_map(|launch| launch.get("ceilings"))?;
-        serde_json::from_value(ceilings.clone()).ok()
+        let all = self.launches.iter().filter_map(|launch| launch.get("ceilings"));
+        all.filter_map(|ceilings| serde_json::from_value(ceilings.clone()).ok()).reduce(Ceilings::best)
     }
 
     pub(super) fn write(&self, folder: &Path) -> Result<()> {

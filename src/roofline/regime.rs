@@ -18,6 +18,15 @@ pub struct Ceilings {
 }
 
 impl Ceilings {
+    /// The higher of each.
+    pub fn best(self, other: Ceilings) -> Ceilings {
+        Ceilings {
+            bandwidth_bytes_per_s: self.bandwidth_bytes_per_s.max(other.bandwidth_bytes_per_s),
+            read_bytes_per_s: self.read_bytes_per_s.into_iter().chain(other.read_bytes_per_s).reduce(f64::max),
+            matrix_flops_per_s: self.matrix_flops_per_s.max(other.matrix_flops_per_s),
+        }
+    }
+
     /// The arithmetic intensity, FLOPs a byte, from which on the matrix rate binds
     /// (Williams, Waterman and Patterson 2009, Roofline).
     pub fn ridge_flops_per_byte(&self) -> f64 {
