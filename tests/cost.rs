@@ -5,7 +5,6 @@
 mod tiny;
 
 use ridgepoint::analysis::cost::derive_cost;
-use ridgepoint::measure::Progress;
 use ridgepoint::measure::cost::ForwardTimer;
 use ridgepoint::measure::passes::{Passes, Sample, Sampler};
 use ridgepoint::measure::samples::Subject;
@@ -160,13 +159,6 @@ fn a_short_budget_stops_in_time_and_says_so() {
     assert!(passes < 9999, "{passes}");
 }
 
-struct Silent;
-impl Progress for Silent {
-    fn stage(&mut self, _: &str, _: u64) {}
-    fn step(&mut self) {}
-    fn note(&mut self, _: &str) {}
-}
-
 fn plan(widths: &str) -> CostPlan {
     let range = |text: &str| text.parse().unwrap();
     CostPlan {
@@ -229,7 +221,7 @@ fn a_width_that_sleeps_is_found_as_a_cliff_and_padded() {
         .collect();
     let mut sampler = Sleeping(ForwardTimer::new(&model, &[1, 2, 3], 32, 40, 1).unwrap());
     let passes = Passes { rows: &rows, passes: 7, seed: plan.seed };
-    passes.run(&mut results.table().unwrap(), &mut sampler, &mut Silent).unwrap();
+    passes.run(&mut results.table().unwrap(), &mut sampler, &mut ()).unwrap();
 
     let derived = derive_cost(&place.path("slow"), false).unwrap();
     let curve = &derived.curves[0];

@@ -243,14 +243,6 @@ mod tests {
     use mlx_rs::Dtype;
     use mlx_rs::ops::ones_dtype;
 
-    struct Silent;
-
-    impl Progress for Silent {
-        fn stage(&mut self, _name: &str, _steps: u64) {}
-        fn step(&mut self) {}
-        fn note(&mut self, _text: &str) {}
-    }
-
     const CEILINGS: Ceilings =
         Ceilings { bandwidth_bytes_per_s: 200e9, read_bytes_per_s: None, matrix_flops_per_s: 1e13 };
 
@@ -262,8 +254,8 @@ mod tests {
         let mut results = ResultsDir::open(folder, &identity, &scale).unwrap();
         results.begin_launch(serde_json::json!({})).unwrap();
         let experiment = Experiment { id: 99, name: "test", question: "", measure, statements: |_| Ok(Vec::new()) };
-        let mut silent = Silent;
-        let mut lab = Lab::new(&scale, DeviceKind::Cpu, "m".into(), CEILINGS, &results, 1, &mut silent);
+        let progress = &mut ();
+        let mut lab = Lab::new(&scale, DeviceKind::Cpu, "m".into(), CEILINGS, &results, 1, progress);
         lab.run(&experiment, Duration::ZERO).unwrap();
         drop(lab);
         results.table_as::<SampleRow>(&experiment.file()).unwrap().rows().to_vec()

@@ -98,13 +98,6 @@ mod tests {
     use super::*;
     use crate::results::{Identity, ResultsDir};
 
-    struct Silent;
-    impl Progress for Silent {
-        fn stage(&mut self, _: &str, _: u64) {}
-        fn step(&mut self) {}
-        fn note(&mut self, _: &str) {}
-    }
-
     /// Takes what `time` says, and goes on `left` times.
     struct Scripted<T> {
         time: T,
@@ -152,7 +145,7 @@ mod tests {
         let passes = Passes { rows: &rows, passes: 5, seed: 1 };
         assert_eq!(passes.missing(&table), 20);
         let mut sampler = Scripted::new(|width| Ok(width as f64));
-        assert_eq!(passes.run(&mut table, &mut sampler, &mut Silent).unwrap(), None);
+        assert_eq!(passes.run(&mut table, &mut sampler, &mut ()).unwrap(), None);
         assert_eq!((sampler.timed.len(), passes.missing(&table)), (24, 0));
         assert_eq!(sampler.timed[..4], [1, 2, 3, 4], "warmed up first");
         let orders: Vec<Vec<u64>> =
@@ -177,7 +170,7 @@ mod tests {
             _ => Err("no\nmemory".to_string()),
         });
         sampler.most_bandwidth = 1.1;
-        passes.run(&mut table, &mut sampler, &mut Silent).unwrap();
+        passes.run(&mut table, &mut sampler, &mut ()).unwrap();
         let of_width = |width| table.rows().iter().find(|row| row.width == width).unwrap();
         assert_eq!((of_width(1).invalid, of_width(2).invalid), (false, true));
         assert_eq!((of_width(3).time_ms, of_width(3).error.as_str()), (None, "no\nmemory"));
@@ -190,14 +183,14 @@ mod tests {
         let passes = Passes { rows: &rows, passes: 3, seed: 1 };
         let whole = {
             let (_folder, mut table) = self::table();
-            passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut Silent).unwrap();
+            passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut ()).unwrap();
             table.rows().iter().map(|row| (row.pass, row.width)).collect::<Vec<_>>()
         };
         let mut sampler = Scripted::new(|_| Ok(1.0));
         sampler.left = 4 + 6 + 1;
-        assert_eq!(passes.run(&mut table, &mut sampler, &mut Silent).unwrap(), Some(1));
+        assert_eq!(passes.run(&mut table, &mut sampler, &mut ()).unwrap(), Some(1));
         assert_eq!((table.rows().len(), passes.missing(&table)), (6, 6));
-        assert_eq!(passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut Silent).unwrap(), None);
+        assert_eq!(passes.run(&mut table, &mut Scripted::new(|_| Ok(1.0)), &mut ()).unwrap(), None);
         assert_eq!(table.rows().iter().map(|row| (row.pass, row.width)).collect::<Vec<_>>(), whole);
     }
 }

@@ -9,3 +9,10 @@ pub trait Progress {
     /// Something that the reader should know.
     fn note(&mut self, text: &str);
 }
+
+/// Says nothing.
+impl Progress for () {
+    fn stage(&mut self, _: &str, _: u64) {}
+    fn step(&mut self) {}
+    fn note(&mut self, _: &str) {}
+}
