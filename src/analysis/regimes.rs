@@ -189,7 +189,7 @@ fn contrasted(first: &Measured, second: &Measured, factor: &str) -> Result<Contr
     }
     let lengths: Vec<u32> = first.lengths().intersection(&second.lengths()).copied().collect();
     if lengths.len() < 2 {
-        return Err(refused("as fewer than two draft lengths were timed in both"));
+        return Err(refused("as fewer than two draft lengths were timed in both: raise arms in their scenarios"));
     }
     let known: BTreeSet<&String> = second.complete.prompts.iter().collect();
     let shared: Vec<&String> = first.complete.prompts.iter().filter(|prompt| known.contains(prompt)).collect();
