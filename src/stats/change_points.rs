@@ -273,18 +273,19 @@ mod tests {
         };
         let normal = |rng: &mut ChaCha8Rng| -> f64 { StandardNormal.sample(rng) };
         type Noise<'a> = &'a dyn Fn(&mut ChaCha8Rng, f64) -> f64;
-        let noises: [(&str, Noise); 4] = [
-            ("normal", &|rng, _| 0.03 * normal(rng)),
-            ("heavy tails", &|rng, _| 0.03 * students.sample(rng)),
-            ("noisier widths", &|rng, own| 0.03 * (0.7 * own).exp() * normal(rng)),
-            ("hiccups", &|rng, _| 0.03 * normal(rng) + if rng.random_bool(0.01) { 0.4 } else { 0.0 }),
+        // The last number: how often the dear width is to be found, by what was found once less three standard errors.
+        let noises: [(&str, Noise, usize); 4] = [
+            ("normal", &|rng, _| 0.03 * normal(rng), 197),
+            ("heavy tails", &|rng, _| 0.03 * students.sample(rng), 130),
+            ("noisier widths", &|rng, own| 0.03 * (0.7 * own).exp() * normal(rng), 99),
+            ("hiccups", &|rng, _| 0.03 * normal(rng) + if rng.random_bool(0.01) { 0.4 } else { 0.0 }, 185),
         ];
-        for (name, noise) in noises {
+        for (name, noise, least) in noises {
             // 5 % of 200 curves and three standard errors.
             let wrong = count(noise, 1.0);
             assert!(wrong <= 19, "{name}: {wrong} of {CURVES} level curves");
             let right = count(noise, 1.4);
-            assert!(right >= 60, "{name}: {right} of {CURVES} curves with a width 40 % too dear");
+            assert!(right >= least, "{name}: {right} of {CURVES} curves with a width 40 % too dear");
         }
     }
 
