@@ -96,7 +96,11 @@ mod linux {
                 (weight, scales, biases) = quantize(&dense, group, bits)?;
                 let float = |x: &Array| x.as_dtype(Dtype::Float32);
                 exact = dequantize(&weight, float(&scales)?, &float(&biases)?, group, bits)?;
-                Weights { weight: &weight, quantized: Some((&scales, &biases, group, bits)) }
+                let weights = Weights { weight: &weight, quantized: Some((&scales, &biases, group, bits)) };
+                let unpacked = cuda::unpacked(weights)?.context("not unpacked")?;
+                // Once in many values the other order of rounding tells.
+                ensure!(distance(&unpacked, &exact.as_dtype(dtype)?)? < 1e-4, "weights are unpacked wrongly");
+                weights
             }
         };
         let x = normal(&[1, ROWS, inputs], 2, dtype)?;

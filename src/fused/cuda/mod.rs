@@ -14,9 +14,11 @@
 mod attention;
 mod kernel;
 mod product;
+mod unpack;
 
 pub use attention::{Buffers, Heads, Position, attention};
 pub use product::{Epilogue, Weights, product};
+pub use unpack::unpacked;
 
 use mlx_rs::{Array, Device, DeviceType, Dtype};
 use std::cell::Cell;

@@ -15,6 +15,17 @@ pub struct Weights<'a> {
     pub quantized: Option<(&'a Array, &'a Array, i32, i32)>,
 }
 
+impl Weights<'_> {
+    /// Whether [`product`] is the faster one for so many rows, by `examples/product_bench.rs` on an H200. Each 32 rows read the
+    /// weights again; MLX's products of 16-bit weights read them once, also where they must be unpacked first.
+    pub fn wins(&self, rows: i32) -> bool {
+        rows <= match self.quantized {
+            Some((.., 4)) => 64,
+            _ => 32,
+        }
+    }
+}
+
 /// What is done with a product before it is stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue<'a> {
@@ -53,7 +64,7 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
     }
     let fits = weights.weight.dim(1) * if bits == 16 { 1 } else { 32 / bits } == inputs;
     let known = matches!(bits, 4 | 8 | 16) && matches!(group, 32 | 64 | 128);
-    if !(typed && known && fits && rows <= max_rows(bits) && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
+    if !(typed && known && fits && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
         return Ok(None);
     }
     // Tiles of 8 rows: up to four share what was read of the weights.
@@ -89,15 +100,6 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
     let shape = [x.dim(0), x.dim(1), outputs];
     let [y] = kernel().add(&[x, weights.weight, scales, biases, extra], [(&shape, x.dtype())], &launch)?;
     Ok(Some(y))
-}
-
-/// Rows up to which we are faster than MLX, whose products for many rows of wide weights are good.
-fn max_rows(bits: i32) -> i32 {
-    match bits {
-        4 => 128,
-        8 => 64,
-        _ => 32,
-    }
 }
 
 fn kernel() -> &'static Kernel {
