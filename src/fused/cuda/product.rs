@@ -6,6 +6,9 @@ use anyhow::Result;
 use mlx_rs::Array;
 use std::sync::OnceLock;
 
+/// Weights of a small matrix: Qwen3-0.6B's have at most 6 million, Mistral-7B's at least 16.
+const SMALL: i64 = 1 << 23;
+
 /// A weight matrix `[outputs, inputs]`, dense or in MLX's affine quantisation.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
@@ -17,11 +20,15 @@ pub struct Weights<'a> {
 
 impl Weights<'_> {
     /// Whether [`product`] is the faster one for so many rows, by `examples/product_bench.rs` on an H200. Each 32 rows read the
-    /// weights again; MLX's products of 16-bit weights read them once, also where they must be unpacked first.
+    /// weights again; MLX's products of 16-bit weights read them once, also where they must be unpacked first. Of small matrices
+    /// the launches count, not the reading.
     pub fn wins(&self, rows: i32) -> bool {
-        rows <= match self.quantized {
-            Some((.., 4)) => 64,
-            _ => 32,
+        let values = self.weight.size() as i64 * self.quantized.map_or(1, |(.., bits)| 32 / bits) as i64;
+        rows <= match (self.quantized, values <= SMALL) {
+            (Some(_), true) => 256,
+            (Some(_), false) => 64,
+            (None, true) => 128,
+            (None, false) => 32,
         }
     }
 }
@@ -142,6 +149,21 @@ mod tests {
                 assert_eq!(pieces % unroll, 0);
                 assert!(warps <= 32 && (!swiglu || tiles == 2));
             }
+        }
+    }
+
+    #[test]
+    fn many_rows_are_left_to_mlx_sooner_where_the_matrix_is_large() {
+        let array = |shape: &[i32], dtype| mlx_rs::ops::zeros_dtype(shape, dtype).unwrap();
+        let groups = array(&[1], mlx_rs::Dtype::Bfloat16);
+        for (outputs, bits, most) in
+            [(6144, 4, 256), (6144, 8, 256), (6144, 16, 128), (28672, 4, 64), (28672, 8, 64), (28672, 16, 32)]
+        {
+            let words = if bits == 16 { 1024 } else { 1024 * bits / 32 };
+            let weight = array(&[outputs, words], mlx_rs::Dtype::Uint32);
+            let quantized = (bits < 16).then_some((&groups, &groups, 64, bits));
+            let weights = Weights { weight: &weight, quantized };
+            assert!(weights.wins(most) && !weights.wins(most + 1), "{outputs} outputs, {bits} bits");
         }
     }
 
