@@ -6,9 +6,6 @@ use anyhow::Result;
 use mlx_rs::Array;
 use std::sync::OnceLock;
 
-/// Weights of a small matrix: Qwen3-0.6B's have at most 6 million, Mistral-7B's at least 16.
-const SMALL: i64 = 1 << 23;
-
 /// A weight matrix `[outputs, inputs]`, dense or in MLX's affine quantisation.
 #[derive(Debug, Clone, Copy)]
 pub struct Weights<'a> {
@@ -19,16 +16,20 @@ pub struct Weights<'a> {
 }
 
 impl Weights<'_> {
-    /// Whether [`product`] is the faster one for so many rows, by `examples/product_bench.rs` on an H200. Each 32 rows read the
-    /// weights again; MLX's products of 16-bit weights read them once, also where they must be unpacked first. Of small matrices
-    /// the launches count, not the reading.
+    /// Whether [`product`] is the faster one for so many rows, by `examples/product_bench.rs` and whole forwards on H200s. Each
+    /// 32 rows read the weights again; MLX's products of 16-bit weights read them once, also where they must be unpacked first,
+    /// but are two launches more, which is what counts in a smaller matrix.
     pub fn wins(&self, rows: i32) -> bool {
-        let values = self.weight.size() as i64 * self.quantized.map_or(1, |(.., bits)| 32 / bits) as i64;
-        rows <= match (self.quantized, values <= SMALL) {
-            (Some(_), true) => 256,
-            (Some(_), false) => 64,
-            (None, true) => 128,
-            (None, false) => 32,
+        let bits = self.quantized.map_or(16, |(.., bits)| bits);
+        // Qwen3-0.6B's matrices have 2 to 6 million weights, those of 4B 10 to 50, Mistral-7B's 17 to 117.
+        let millions = self.weight.nbytes() as i64 * 8 / bits as i64 / 1_000_000;
+        rows <= match (bits, millions) {
+            (16, ..8) => 128,
+            (16, _) => 32,
+            (_, ..8) => 256,
+            (4, ..32) => 128,
+            (4, _) => 96,
+            _ => 64,
         }
     }
 }
@@ -156,11 +157,18 @@ mod tests {
     fn many_rows_are_left_to_mlx_sooner_where_the_matrix_is_large() {
         let array = |shape: &[i32], dtype| mlx_rs::ops::zeros_dtype(shape, dtype).unwrap();
         let groups = array(&[1], mlx_rs::Dtype::Bfloat16);
-        for (outputs, bits, most) in
-            [(6144, 4, 256), (6144, 8, 256), (6144, 16, 128), (28672, 4, 64), (28672, 8, 64), (28672, 16, 32)]
-        {
+        for (outputs, bits, most) in [
+            (6144, 4, 256),
+            (6144, 8, 256),
+            (6144, 16, 128),
+            (15360, 4, 128),
+            (49152, 4, 96),
+            (15360, 8, 64),
+            (15360, 16, 32),
+        ] {
             let words = if bits == 16 { 1024 } else { 1024 * bits / 32 };
-            let weight = array(&[outputs, words], mlx_rs::Dtype::Uint32);
+            let dtype = if bits == 16 { mlx_rs::Dtype::Bfloat16 } else { mlx_rs::Dtype::Uint32 };
+            let weight = array(&[outputs, words], dtype);
             let quantized = (bits < 16).then_some((&groups, &groups, 64, bits));
             let weights = Weights { weight: &weight, quantized };
             assert!(weights.wins(most) && !weights.wins(most + 1), "{outputs} outputs, {bits} bits");
