@@ -23,6 +23,13 @@ pub fn bytes(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
     catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).fold(0, u64::saturating_add)
 }
 
+/// Bytes that the heap takes at most while a checkpoint is loaded: with the weights, one of them as values, as an array, and in
+/// the order that products read.
+pub fn while_loading(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
+    let sizes = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options));
+    bytes(catalogue, options).saturating_add(sizes.max().unwrap_or(0).saturating_mul(3))
+}
+
 /// The same where tensors are held one at a time, behind `pending` bytes at most of others.
 pub fn check_one_by_one(catalogue: &Catalogue, options: &LoadOptions, pending: u64) -> Result<()> {
     let sizes = || catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options));

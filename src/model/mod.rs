@@ -50,7 +50,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transform
     let config = read_config(&checkpoint)?;
     // Products stream the weights once a step; looking up small pages would take a tenth of the time.
     #[cfg(target_os = "linux")]
-    let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes() as usize);
+    let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes_while_loading() as usize);
     let model = Transformer::take(config, &mut weights)?;
     weights.finish()?;
     Ok((checkpoint, model))
@@ -66,7 +66,9 @@ pub fn synthetic(source: &Path, config: &Value, options: &LoadOptions, seed: u64
 pub fn synthetic_of(source: &Path, config: Config, options: &LoadOptions, seed: u64) -> Result<Transformer> {
     let bytes = synthetic::bytes(options, config.parameters());
     memory::check_bytes(source, "the weights", bytes, "take fewer bits (--quantize 4) or a smaller model")?;
-    let mut weights = synthetic::Synthetic::new(options, seed, bytes)?;
+    // While it is made, the largest matrix takes three times its values in float32.
+    let largest = config.vocab_size as u64 * config.hidden_size as u64 * 4;
+    let mut weights = synthetic::Synthetic::new(options, seed, bytes + 3 * largest)?;
     Transformer::take(config, &mut weights)
 }
 

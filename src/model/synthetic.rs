@@ -22,7 +22,8 @@ pub struct Synthetic {
 }
 
 impl Synthetic {
-    /// Weights in `options.dtype` (float32 if not given), matrices quantised if it says so, of `bytes` together.
+    /// Weights in `options.dtype` (float32 if not given), matrices quantised if it says so, that take `bytes` at most while they
+    /// are made.
     pub fn new(options: &LoadOptions, seed: u64, bytes: u64) -> Result<Self> {
         Ok(Synthetic {
             dtype: options.dtype.unwrap_or(Dtype::Float32),

@@ -145,9 +145,9 @@ impl Weights {
         super::memory::check(&self.catalogue, &self.options)
     }
 
-    /// Bytes of all tensors in the precision asked for.
-    pub fn bytes(&self) -> u64 {
-        super::memory::bytes(&self.catalogue, &self.options)
+    /// Bytes that the heap takes at most while all tensors are taken in the precision asked for.
+    pub fn bytes_while_loading(&self) -> u64 {
+        super::memory::while_loading(&self.catalogue, &self.options)
     }
 
     /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
