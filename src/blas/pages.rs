@@ -2,8 +2,11 @@
 //! out where the next page lies.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-use libc::{MADV_COLLAPSE, MADV_HUGEPAGE, c_int, c_void, madvise};
+use libc::{MADV_COLLAPSE, MADV_HUGEPAGE, MADV_POPULATE_WRITE, c_int, c_void, madvise};
 
 /// Memory allocators put this much between neighbours at most.
 const GAP: usize = 16 << 10;
@@ -28,11 +31,20 @@ const GIVEN_BACK: c_int = 32 << 20;
 
 /// The C heap while a model is loaded: grown by what its weights need, in huge pages from the beginning, and everything
 /// is allocated there. Asking for huge pages once the weights lie in small ones would copy them all.
-pub struct LoadingHeap(());
+pub struct LoadingHeap {
+    /// Brings pages in ahead of the loading, until it is told to stop.
+    ahead: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+}
 
 impl LoadingHeap {
     /// Grows the heap by `bytes`. What is never touched costs nothing.
     pub fn grow(bytes: usize) -> LoadingHeap {
+        LoadingHeap::grow_ahead(bytes, 0)
+    }
+
+    /// Grows the heap by `bytes`, of which the first `needed` will be touched: a thread brings these in meanwhile, as new memory
+    /// can take longer than what is done with it.
+    pub fn grow_ahead(bytes: usize, needed: usize) -> LoadingHeap {
         #[cfg(target_env = "gnu")]
         // SAFETY: settings of the allocator, and a block that is freed at once; the advice changes no content.
         unsafe {
@@ -43,17 +55,43 @@ impl LoadingHeap {
             let block = std::hint::black_box(libc::malloc(bytes));
             let after = libc::sbrk(0) as usize;
             let start = before.next_multiple_of(SMALLEST);
-            if !block.is_null() && after > start {
+            let grown = !block.is_null() && after > start;
+            if grown {
                 madvise(start as *mut c_void, after - start, MADV_HUGEPAGE);
             }
             libc::free(block);
+            if grown && needed > 0 {
+                return LoadingHeap { ahead: bring_in(start..after.min(start + needed)) };
+            }
         }
-        LoadingHeap(())
+        LoadingHeap { ahead: None }
     }
+}
+
+/// Brings in the pages of a part of the heap in a thread of its own.
+fn bring_in(part: Range<usize>) -> Option<(JoinHandle<()>, Arc<AtomicBool>)> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let thread = std::thread::Builder::new().spawn(move || {
+        // A piece at a time, as nothing can be mapped meanwhile.
+        for start in part.clone().step_by(8 * SMALLEST) {
+            let length = (part.end - start).min(8 * SMALLEST);
+            // SAFETY: it changes no content, and fails where there is nothing.
+            let done = unsafe { madvise(start as *mut c_void, length, MADV_POPULATE_WRITE) } == 0;
+            if !done || stopped.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    });
+    thread.ok().map(|thread| (thread, stop))
 }
 
 impl Drop for LoadingHeap {
     fn drop(&mut self) {
+        if let Some((thread, stop)) = self.ahead.take() {
+            stop.store(true, Ordering::Relaxed);
+            let _ = thread.join();
+        }
         #[cfg(target_env = "gnu")]
         // SAFETY: settings of the allocator; the first is its own default.
         unsafe {
@@ -97,6 +135,15 @@ mod tests {
         let far = 1 << 30;
         let joined = runs(vec![far..far + 100, 4096..8192, 8192 + GAP..40_000, 5000..6000]);
         assert_eq!(joined, [4096..40_000, far..far + 100]);
+    }
+
+    #[test]
+    fn pages_that_are_brought_in_keep_what_is_written_meanwhile() {
+        let heap = LoadingHeap::grow_ahead(64 << 20, 64 << 20);
+        let values: Vec<usize> = (0..7 << 20).collect();
+        assert!(values.iter().enumerate().all(|(i, value)| i == *value));
+        drop(heap);
+        assert!(values.iter().enumerate().all(|(i, value)| i == *value));
     }
 
     #[test]

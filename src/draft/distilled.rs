@@ -95,7 +95,7 @@ impl Folder {
         let ids = weights.take_ids(DRAFT_IDS, self.config.head_vocabulary)?;
         self.check_ids(&ids, config.vocab_size)?;
         #[cfg(target_os = "linux")]
-        let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes_while_loading() as usize);
+        let _heap = weights.heap()?;
         let conditioned = self.config.feature_conditioned;
         let model = Transformer::take_drafter(target, config, &ids, conditioned, dtype, &mut weights)?;
         weights.finish()?;

@@ -19,15 +19,16 @@ pub fn check(catalogue: &Catalogue, options: &LoadOptions) -> Result<()> {
 }
 
 /// Bytes of a checkpoint's weights in the precision asked for.
-pub fn bytes(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
+fn bytes(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
     catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options)).fold(0, u64::saturating_add)
 }
 
-/// Bytes that the heap takes at most while a checkpoint is loaded: with the weights, one of them as values, as an array, and in
-/// the order that products read.
-pub fn while_loading(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
+/// The same, and what is taken at most while they are loaded: one of them as values, as an array, and in the order that
+/// products read as well.
+pub fn while_loading(catalogue: &Catalogue, options: &LoadOptions) -> (u64, u64) {
+    let all = bytes(catalogue, options);
     let sizes = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options));
-    bytes(catalogue, options).saturating_add(sizes.max().unwrap_or(0).saturating_mul(3))
+    (all, all.saturating_add(sizes.max().unwrap_or(0).saturating_mul(3)))
 }
 
 /// The same where tensors are held one at a time, behind `pending` bytes at most of others.

@@ -50,7 +50,7 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<(Checkpoint, Transform
     let config = read_config(&checkpoint)?;
     // Products stream the weights once a step; looking up small pages would take a tenth of the time.
     #[cfg(target_os = "linux")]
-    let _heap = crate::blas::pages::LoadingHeap::grow(weights.bytes_while_loading() as usize);
+    let _heap = weights.heap()?;
     let model = Transformer::take(config, &mut weights)?;
     weights.finish()?;
     Ok((checkpoint, model))

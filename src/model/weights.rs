@@ -9,9 +9,11 @@ use super::checkpoint::Checkpoint;
 use super::gguf::{self, blocks};
 use super::safetensors;
 use super::stored::{Catalogue, Encoding, Stored};
+#[cfg(target_os = "linux")]
+use crate::blas::pages::LoadingHeap;
 use crate::scenario::{self, Quantization};
 use anyhow::{Context, Result, anyhow, bail};
-use mlx_rs::{Array, Dtype, transforms};
+use mlx_rs::{Array, Device, DeviceType, Dtype, transforms};
 use serde_json::Value;
 use std::path::Path;
 
@@ -145,9 +147,13 @@ impl Weights {
         super::memory::check(&self.catalogue, &self.options)
     }
 
-    /// Bytes that the heap takes at most while all tensors are taken in the precision asked for.
-    pub fn bytes_while_loading(&self) -> u64 {
-        super::memory::while_loading(&self.catalogue, &self.options)
+    /// A heap in huge pages to take all tensors to, in the precision asked for. A CPU's is brought in meanwhile; a graphics card
+    /// has memory of its own.
+    #[cfg(target_os = "linux")]
+    pub fn heap(&self) -> Result<LoadingHeap> {
+        let (all, most) = super::memory::while_loading(&self.catalogue, &self.options);
+        let here = matches!(Device::try_default()?.get_type()?, DeviceType::Cpu);
+        Ok(LoadingHeap::grow_ahead(most as usize, if here { all as usize } else { 0 }))
     }
 
     /// Refuses tensors that do not fit into memory one at a time, with up to `pending` bytes of others.
