@@ -25,6 +25,7 @@ fn bytes(catalogue: &Catalogue, options: &LoadOptions) -> u64 {
 
 /// The same, and what is taken at most while they are loaded: one of them as values, as an array, and in the order that
 /// products read as well.
+#[cfg(target_os = "linux")]
 pub fn while_loading(catalogue: &Catalogue, options: &LoadOptions) -> (u64, u64) {
     let all = bytes(catalogue, options);
     let sizes = catalogue.tensors.values().map(|tensor| loaded_bytes(tensor, options));

@@ -13,7 +13,7 @@ use super::stored::{Catalogue, Encoding, Stored};
 use crate::blas::pages::LoadingHeap;
 use crate::scenario::{self, Quantization};
 use anyhow::{Context, Result, anyhow, bail};
-use mlx_rs::{Array, Device, DeviceType, Dtype, transforms};
+use mlx_rs::{Array, Dtype, transforms};
 use serde_json::Value;
 use std::path::Path;
 
@@ -152,7 +152,7 @@ impl Weights {
     #[cfg(target_os = "linux")]
     pub fn heap(&self) -> Result<LoadingHeap> {
         let (all, most) = super::memory::while_loading(&self.catalogue, &self.options);
-        let here = matches!(Device::try_default()?.get_type()?, DeviceType::Cpu);
+        let here = matches!(mlx_rs::Device::try_default()?.get_type()?, mlx_rs::DeviceType::Cpu);
         Ok(LoadingHeap::grow_ahead(most as usize, if here { all as usize } else { 0 }))
     }
 
