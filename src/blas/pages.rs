@@ -138,6 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn pages_are_brought_in_where_the_kernel_can() {
+        let length = 3 * SMALLEST;
+        // SAFETY: a mapping of its own; each call stays within it.
+        unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let start = libc::mmap(std::ptr::null_mut(), length, access, flags, -1, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            let last = start.byte_add(length - 4096);
+            let mut there = [0u8];
+            assert_eq!(libc::mincore(last, 4096, there.as_mut_ptr()), 0);
+            assert_eq!(there[0] & 1, 0, "it is there before anyone asked");
+            let (thread, _) = bring_in(start as usize..start as usize + length).unwrap();
+            thread.join().unwrap();
+            assert_eq!(libc::mincore(last, 4096, there.as_mut_ptr()), 0);
+            let can = madvise(start, 4096, MADV_POPULATE_WRITE) == 0;
+            assert_eq!(there[0] & 1 == 1, can);
+            libc::munmap(start, length);
+        }
+    }
+
+    #[test]
     fn pages_that_are_brought_in_keep_what_is_written_meanwhile() {
         let heap = LoadingHeap::grow_ahead(64 << 20, 64 << 20);
         let values: Vec<usize> = (0..7 << 20).collect();
