@@ -19,10 +19,11 @@ fn main() -> anyhow::Result<()> {
 #[cfg(target_os = "linux")]
 mod linux {
     use anyhow::{Context, Result, ensure};
+    use mlx_rs::fast::rms_norm;
     use mlx_rs::ops::indexing::TryIndexOp;
     use mlx_rs::ops::{concatenate, dequantize, matmul, quantize, sigmoid};
     use mlx_rs::{Array, Dtype, random};
-    use ridgepoint::fused::cuda::{self, Epilogue, Weights};
+    use ridgepoint::fused::cuda::{self, Epilogue, Norm, Weights};
     use ridgepoint::machine::device;
     use ridgepoint::model::timed::TimedModel;
     use ridgepoint::model::transformer::{Logits, Transformer};
@@ -104,36 +105,46 @@ mod linux {
             }
         };
         let x = normal(&[1, ROWS, inputs], 2, dtype)?;
-        let product = matmul(x.as_dtype(Dtype::Float32)?, exact.t())?;
         let (residual, bias) = (normal(&[1, ROWS, outputs], 3, dtype)?, normal(&[outputs], 4, dtype)?);
+        let norm_weight = normal(&[inputs], 5, dtype)?;
+        let norm = Norm { weight: &norm_weight, eps: 1e-5 };
         let half = outputs / 2;
-        let (gate, up) = (product.try_index((.., .., ..half))?, product.try_index((.., .., half..))?);
-        let cases = [
-            (Epilogue::Plain, product.clone()),
-            (Epilogue::Bias(&bias), product.add(&bias)?),
-            (Epilogue::Residual(&residual), product.add(&residual)?),
-            (Epilogue::Swiglu, gate.multiply(sigmoid(&gate)?)?.multiply(up)?),
-        ];
         let tolerance = if dtype == Dtype::Bfloat16 { 4e-3 } else { 1e-3 };
         let mut worst: f32 = 0.0;
-        for (epilogue, expected) in cases {
-            let all = cuda::product(&x, weights, epilogue)?.context("not served")?;
-            let error = distance(&all, &expected)?;
-            // The negation, so that no NaN passes.
-            ensure!(error < tolerance, "{epilogue:?} is off by {error}");
-            worst = worst.max(error);
-            for rows in [1, 2, 5, 8, 9, 15] {
-                let part = |array: &Array| array.try_index((.., ..rows, ..));
-                let extra;
-                let epilogue = match epilogue {
-                    Epilogue::Residual(residual) => {
-                        extra = part(residual)?;
-                        Epilogue::Residual(&extra)
-                    }
-                    other => other,
-                };
-                let some = cuda::product(&part(&x)?, weights, epilogue)?.context("not served")?;
-                ensure!(same(&some, &part(&all)?)?, "{epilogue:?}: {rows} rows give other bits than {ROWS}");
+        // A norm within the product is served in bfloat16 alone.
+        for norm in [None, Some(norm)].into_iter().take(if dtype == Dtype::Bfloat16 { 2 } else { 1 }) {
+            let float = x.as_dtype(Dtype::Float32)?;
+            let float = match norm {
+                Some(Norm { weight, eps }) => rms_norm(float, Some(&weight.as_dtype(Dtype::Float32)?), eps)?,
+                None => float,
+            };
+            let product = matmul(float, exact.t())?;
+            let (gate, up) = (product.try_index((.., .., ..half))?, product.try_index((.., .., half..))?);
+            let cases = [
+                (Epilogue::Plain, product.clone()),
+                (Epilogue::Bias(&bias), product.add(&bias)?),
+                (Epilogue::Residual(&residual), product.add(&residual)?),
+                (Epilogue::Swiglu, gate.multiply(sigmoid(&gate)?)?.multiply(up)?),
+            ];
+            for (epilogue, expected) in cases {
+                let all = cuda::product(&x, norm, weights, epilogue)?.context("not served")?;
+                let error = distance(&all, &expected)?;
+                // The negation, so that no NaN passes.
+                ensure!(error < tolerance, "{norm:?} {epilogue:?} is off by {error}");
+                worst = worst.max(error);
+                for rows in [1, 2, 5, 8, 9, 15] {
+                    let part = |array: &Array| array.try_index((.., ..rows, ..));
+                    let extra;
+                    let epilogue = match epilogue {
+                        Epilogue::Residual(residual) => {
+                            extra = part(residual)?;
+                            Epilogue::Residual(&extra)
+                        }
+                        other => other,
+                    };
+                    let some = cuda::product(&part(&x)?, norm, weights, epilogue)?.context("not served")?;
+                    ensure!(same(&some, &part(&all)?)?, "{epilogue:?}: {rows} rows give other bits than {ROWS}");
+                }
             }
         }
         println!(

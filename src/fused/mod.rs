@@ -13,6 +13,7 @@
 //! through [`host_op::add`].
 
 mod activation;
+mod again;
 mod attention;
 pub mod bytes;
 pub mod cuda;

@@ -12,6 +12,25 @@ use mlx_rs::ops::{concatenate, sigmoid};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype, fast};
 
+/// What a layer reads: an array, or the norm of one that is yet to be computed, which some products do themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    x: &'a Array,
+    norm: Option<&'a RmsNorm>,
+}
+
+impl<'a> From<&'a Array> for Input<'a> {
+    fn from(x: &'a Array) -> Self {
+        Input { x, norm: None }
+    }
+}
+
+impl Input<'_> {
+    pub fn computed(&self) -> Result<Array> {
+        self.norm.map_or_else(|| Ok(self.x.clone()), |norm| norm.forward(self.x))
+    }
+}
+
 /// `y = x Wᵀ (+ bias)` over the last axis.
 #[derive(Debug, Clone)]
 pub struct Linear {
@@ -42,14 +61,27 @@ impl Linear {
         self.weight.nbytes() + self.bias.as_ref().map_or(0, |bias| bias.nbytes() as u64)
     }
 
-    pub fn forward(&self, x: &Array) -> Result<Array> {
-        self.weight.product(x, self.bias.as_ref())
+    pub fn forward<'a>(&self, input: impl Into<Input<'a>>) -> Result<Array> {
+        let (Input { x, norm }, bias) = (input.into(), self.bias.as_ref());
+        let Some(norm) = norm else { return self.weight.product(x, bias) };
+        #[cfg(target_os = "linux")]
+        {
+            let epilogue = bias.map_or(cuda::Epilogue::Plain, cuda::Epilogue::Bias);
+            if let Some(y) = self.weight.cuda_product(x, Some(norm.cuda()), epilogue)? {
+                return Ok(y);
+            }
+        }
+        self.weight.product(&norm.forward(x)?, bias)
     }
 
     /// `residual + forward(x)` as one operation; nothing where there is none for it.
     #[cfg(target_os = "linux")]
     fn fused_sum(&self, residual: &Array, x: &Array) -> Result<Option<Array>> {
-        if self.bias.is_some() { Ok(None) } else { self.weight.cuda_product(x, cuda::Epilogue::Residual(residual)) }
+        if self.bias.is_some() {
+            Ok(None)
+        } else {
+            self.weight.cuda_product(x, None, cuda::Epilogue::Residual(residual))
+        }
     }
 
     /// `residual + forward(x)`.
@@ -61,14 +93,14 @@ impl Linear {
         Ok(residual.add(self.forward(x)?)?)
     }
 
-    /// `residual + forward(x)`, and the norm of that.
-    pub fn forward_onto_normed(&self, residual: &Array, x: &Array, norm: &RmsNorm) -> Result<[Array; 2]> {
+    /// `residual + forward(x)`, and the norm of that where it is computed along with it.
+    pub fn forward_onto_normed(&self, residual: &Array, x: &Array, norm: &RmsNorm) -> Result<(Array, Option<Array>)> {
         #[cfg(target_os = "linux")]
         if let Some(sum) = self.fused_sum(residual, x)? {
-            let normed = norm.forward(&sum)?;
-            return Ok([sum, normed]);
+            return Ok((sum, None));
         }
-        norm.forward_sum(residual, &self.forward(x)?)
+        let [sum, normed] = norm.forward_sum(residual, &self.forward(x)?)?;
+        Ok((sum, Some(normed)))
     }
 
     /// The same layer with its weight quantised, for a drafter made of the target itself.
@@ -110,21 +142,24 @@ impl Stacked {
     }
 
     /// silu(gate) · up of a stack of gate and up: `[.., inputs]` to `[.., outputs of one]`.
-    pub fn swiglu(&self, x: &Array) -> Result<Array> {
+    pub fn swiglu<'a>(&self, input: impl Into<Input<'a>>) -> Result<Array> {
+        let input = input.into();
         #[cfg(target_os = "linux")]
         if let [Linear { weight, bias: None }] = &self.0[..]
-            && let Some(y) = weight.cuda_product(x, cuda::Epilogue::Swiglu)?
+            && let Some(y) = weight.cuda_product(input.x, input.norm.map(RmsNorm::cuda), cuda::Epilogue::Swiglu)?
         {
             return Ok(y);
         }
-        swiglu(&self.forward(x)?)
+        swiglu(&self.forward(input)?)
     }
 
     /// `[.., inputs]` to `[.., outputs of all]`.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
+    pub fn forward<'a>(&self, input: impl Into<Input<'a>>) -> Result<Array> {
+        let input = input.into();
         match &self.0[..] {
-            [joined] => joined.forward(x),
+            [joined] => joined.forward(input),
             parts => {
+                let x = &input.computed()?;
                 let parts = parts.iter().map(|part| part.forward(x)).collect::<Result<Vec<_>>>()?;
                 Ok(concatenate(&parts, -1)?)
             }
@@ -218,6 +253,16 @@ impl RmsNorm {
         let sum = x.add(y)?;
         let normed = self.forward(&sum)?;
         Ok([sum, normed])
+    }
+
+    /// The norm of `x` as what a layer reads.
+    pub fn of<'a>(&'a self, x: &'a Array) -> Input<'a> {
+        Input { x, norm: Some(self) }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn cuda(&self) -> cuda::Norm<'_> {
+        cuda::Norm { weight: &self.weight, eps: self.eps }
     }
 
     pub fn weight(&self) -> &Array {

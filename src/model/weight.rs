@@ -74,11 +74,15 @@ impl Weight {
         }
     }
 
-    /// x Wᵀ and `epilogue` by our own kernel on an NVIDIA GPU; nothing where it does not serve them.
+    /// x Wᵀ, or the norm of x in its place, and `epilogue` by our own kernel on an NVIDIA GPU; nothing where it does not serve
+    /// them.
     #[cfg(target_os = "linux")]
-    pub fn cuda_product(&self, x: &Array, epilogue: cuda::Epilogue) -> Result<Option<Array>> {
+    pub fn cuda_product(&self, x: &Array, norm: Option<cuda::Norm>, epilogue: cuda::Epilogue) -> Result<Option<Array>> {
+        let rows = rows_of(x);
         match self.cuda_weights() {
-            Some(weights) if weights.wins(rows_of(x)) => cuda::product(x, weights, epilogue),
+            Some(weights) if weights.wins(rows) && norm.is_none_or(|norm| norm.wins(rows)) => {
+                cuda::product(x, norm, weights, epilogue)
+            }
             _ => Ok(None),
         }
     }
@@ -97,7 +101,7 @@ impl Weight {
     /// x Wᵀ (+ bias) over the last axis.
     pub fn product(&self, x: &Array, bias: Option<&Array>) -> Result<Array> {
         #[cfg(target_os = "linux")]
-        if let Some(y) = self.cuda_product(x, bias.map_or(cuda::Epilogue::Plain, cuda::Epilogue::Bias))? {
+        if let Some(y) = self.cuda_product(x, None, bias.map_or(cuda::Epilogue::Plain, cuda::Epilogue::Bias))? {
             return Ok(y);
         }
         #[cfg(target_os = "linux")]

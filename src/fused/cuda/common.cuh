@@ -1,8 +1,12 @@
 // What the kernels share: 16-bit floats, the tensor cores' product, and vector loads.
 
-// MLX declares the kernel and leaves no room for its bounds. They give the compiler the registers to have many loads under way.
+// MLX declares the kernel and leaves no room for its bounds. They give the compiler the registers to have many loads under way,
+// or keep it from so many that only one block fits a multiprocessor.
+#ifndef RIDGEPOINT_BLOCKS
+#define RIDGEPOINT_BLOCKS 1
+#endif
 #undef __global__
-#define __global__ __attribute__((global)) __launch_bounds__(256, 1)
+#define __global__ __attribute__((global)) __launch_bounds__(256, RIDGEPOINT_BLOCKS)
 
 namespace ridgepoint {
 
@@ -48,6 +52,35 @@ __device__ __forceinline__ void mma(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Products of two pairs of 16-bit floats. Before Hopper brain floats have no product without a sum.
+template <typename T>
+__device__ __forceinline__ unsigned times(unsigned a, unsigned b) {
+  unsigned c;
+  if constexpr (Float16<T>::brain) asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u));
+  else asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+  return c;
+}
+template <typename T>
+__device__ __forceinline__ uint2 times(uint2 a, uint2 b) {
+  return {times<T>(a.x, b.x), times<T>(a.y, b.y)};
+}
+template <typename T>
+__device__ __forceinline__ uint4 times(uint4 a, uint4 b) {
+  return {times<T>(a.x, b.x), times<T>(a.y, b.y), times<T>(a.z, b.z), times<T>(a.w, b.w)};
+}
+
+// c += products of each of 8 rows with each of them; lane 4g+t has 4 or 8 values of row g. That of row g with itself is in c[g % 2] of
+// lane 4g + g/2.
+template <typename T>
+__device__ __forceinline__ void square(float (&c)[4], uint2 v) {
+  mma<T>(c, v.x, 0u, v.y, 0u, v.x, v.y);
+}
+template <typename T>
+__device__ __forceinline__ void square(float (&c)[4], uint4 v) {
+  square<T>(c, uint2{v.x, v.y});
+  square<T>(c, uint2{v.z, v.w});
 }
 
 // Words that are read once: they pass by the first-level cache, which keeps what is read again.

@@ -1,8 +1,11 @@
 //! Adds a CUDA kernel of ours to MLX's graph, through MLX's interface for custom kernels.
 
+use crate::fused::again::Again;
 use anyhow::{Result, bail};
 use mlx_rs::{Array, Dtype};
 use mlx_sys::{mlx_array, mlx_fast_cuda_kernel, mlx_vector_array};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::raw::{c_char, c_int};
@@ -14,6 +17,28 @@ pub struct Kernel(mlx_fast_cuda_kernel);
 // SAFETY: MLX's object is a function without state of its own.
 unsafe impl Send for Kernel {}
 unsafe impl Sync for Kernel {}
+
+/// Launches that are kept. Each has its source, some ten thousand characters.
+const KEPT: usize = 1024;
+
+/// Template numbers that a launch may have.
+const NUMBERS: usize = 12;
+
+/// What a launch differs by. The types of the inputs follow from it.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    kernel: usize,
+    blocks: [i32; 3],
+    threads: i32,
+    dtype: u32,
+    numbers: [i32; NUMBERS],
+}
+
+thread_local! {
+    /// MLX writes a kernel's source anew for each launch, which takes longer than the rest of adding it. A thread has a stream of
+    /// its own.
+    static ADDED: RefCell<HashMap<Key, Again>> = RefCell::new(HashMap::new());
+}
 
 /// One launch: threads in all and of a block, and template arguments by name.
 pub struct Launch<'a> {
@@ -65,6 +90,32 @@ impl Kernel {
         outputs: [(&[i32], Dtype); N],
         launch: &Launch,
     ) -> Result<[Array; N]> {
+        let mut numbers = [0; NUMBERS];
+        for (place, (_, number)) in numbers.iter_mut().zip(launch.numbers) {
+            *place = *number;
+        }
+        let Launch { blocks, threads, .. } = *launch;
+        let key = Key { kernel: self.0.ctx as usize, blocks, threads, dtype: launch.dtype as u32, numbers };
+        ADDED.with_borrow_mut(|added| {
+            if let Some(again) = added.get(&key) {
+                return again.add(inputs, outputs.map(|(shape, _)| shape));
+            }
+            let made = self.add_first(inputs, outputs, launch)?;
+            if added.len() == KEPT {
+                added.clear();
+            }
+            added.insert(key, Again::of(&made)?);
+            Ok(made)
+        })
+    }
+
+    fn add_first<const N: usize>(
+        &self,
+        inputs: &[&Array],
+        outputs: [(&[i32], Dtype); N],
+        launch: &Launch,
+    ) -> Result<[Array; N]> {
+        assert!(launch.numbers.len() <= NUMBERS, "more template numbers than a key holds");
         let handles: Vec<mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
         let [x, y, z] = launch.blocks;
         let mut made = [mlx_array { ctx: null_mut() }; N];

@@ -1,9 +1,9 @@
 //! Our own kernels for NVIDIA GPUs, for what a step of few tokens is made of: products of a few rows with a weight matrix,
-//! with what follows them, quantised weights unpacked for products of many rows, and attention with rotary embedding and cache.
+//! with a norm before and with what follows them, quantised weights unpacked for products of many rows, and attention with rotary embedding and cache.
 //! MLX compiles them where they run.
 //!
 //! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here a layer
-//! is seven kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
+//! is five kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
 //! compute a row in an order that does not depend on the rows beside it.
 //!
 //! Arrays must be float16 or bfloat16; everything else is left to MLX, and so is all where the system's library was
@@ -18,7 +18,7 @@ mod product;
 mod unpack;
 
 pub use attention::{Buffers, Heads, Position, attention};
-pub use product::{Epilogue, Weights, product};
+pub use product::{Epilogue, Norm, Weights, product};
 pub use unpack::unpacked;
 
 use mlx_rs::{Array, Device, DeviceType, Dtype};

@@ -22,10 +22,11 @@ struct Piece<16, GROUP> {
 // `x` is [all, K] of T; the grid is (parts of 8 NT rows, tiles of outputs), so that blocks that read the same weights run side
 // by side. `w` is [N, K]: T for 16 bits, else values of 4 or 8 bits, the lowest first, that
 // stand for scale * value + bias with a scale and a bias for every GROUP inputs. `extra` is the bias [N], or the residual
-// [all, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first.
-template <typename T, int BITS, int GROUP, int K, int N, int MT, int NT, int WARPS, int U, int EPILOGUE>
+// [all, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first. NORMED: not x is multiplied but its RMS norm, with
+// weights `norm` [K]: x * norm is, and each row of the sums by 1 / sqrt(mean(x * x) + eps).
+template <typename T, int BITS, int GROUP, int K, int N, int MT, int NT, int WARPS, int U, int EPILOGUE, bool NORMED>
 __device__ __forceinline__ void product(
-    const T* x, int all, const void* w, const T* scales, const T* biases, const T* extra, T* y) {
+    const T* x, int all, const void* w, const T* scales, const T* biases, const T* extra, const T* norm, float eps, T* y) {
   using P = Piece<BITS, GROUP>;
   constexpr int PIECES = K / P::inputs;
   constexpr int TILES = EPILOGUE == SWIGLU ? MT / 2 : MT;
@@ -34,9 +35,17 @@ __device__ __forceinline__ void product(
   const int first = blockIdx.y * 16 * TILES, above = blockIdx.x * 8 * NT, rows = min(8 * NT, all - above);
   auto tile = [&](int i) { return EPILOGUE == SWIGLU && i >= TILES ? N + first + 16 * (i - TILES) : first + 16 * i; };
 
-  float sums[MT][NT][4] = {};
+  // Of the squares: products of every row with every row of its tile, of which those with itself count.
+  float sums[MT][NT][4] = {}, squares[NORMED ? NT : 1][4] = {};
   const T* mine[NT];
   for (int n = 0; n < NT; ++n) mine[n] = x + size_t(above + min(8 * n + g, rows - 1)) * K + t * (P::inputs / 4);
+  auto normed = [&](int n, int at, auto v) {
+    if constexpr (NORMED) {
+      square<T>(squares[n], v);
+      v = times<T>(v, *reinterpret_cast<const decltype(v)*>(norm + t * (P::inputs / 4) + at));
+    }
+    return v;
+  };
 
   for (int piece = warp * U; piece < PIECES; piece += WARPS * U) {
     unsigned q[MT][2][U][P::words];
@@ -65,7 +74,8 @@ __device__ __forceinline__ void product(
       if constexpr (BITS == 16) {
 #pragma unroll
         for (int n = 0; n < NT; ++n) {
-          const uint4 b = *reinterpret_cast<const uint4*>(mine[n] + (piece + u) * P::inputs);
+          const int at = (piece + u) * P::inputs;
+          const uint4 b = normed(n, at, *reinterpret_cast<const uint4*>(mine[n] + at));
 #pragma unroll
           for (int i = 0; i < MT; ++i) {
             auto& a = q[i];
@@ -82,16 +92,16 @@ __device__ __forceinline__ void product(
           unsigned b[NT][4];
 #pragma unroll
           for (int n = 0; n < NT; ++n) {
-            const T* from = mine[n] + (piece + u) * P::inputs + word * (32 / BITS);
+            const int at = (piece + u) * P::inputs + word * (32 / BITS);
             if constexpr (BITS == 4) {
-              const uint4 v = *reinterpret_cast<const uint4*>(from);
+              const uint4 v = normed(n, at, *reinterpret_cast<const uint4*>(mine[n] + at));
               b[n][0] = __byte_perm(v.x, v.z, 0x5410);
               b[n][1] = __byte_perm(v.x, v.z, 0x7632);
               b[n][2] = __byte_perm(v.y, v.w, 0x5410);
               b[n][3] = __byte_perm(v.y, v.w, 0x7632);
               mma<T>(total[n], one, one, one, one, b[n][2], b[n][3]);
             } else {
-              const uint2 v = *reinterpret_cast<const uint2*>(from);
+              const uint2 v = normed(n, at, *reinterpret_cast<const uint2*>(mine[n] + at));
               b[n][0] = __byte_perm(v.x, v.y, 0x5410);
               b[n][1] = __byte_perm(v.x, v.y, 0x7632);
             }
@@ -143,6 +153,11 @@ __device__ __forceinline__ void product(
     for (int n = 0; n < NT; ++n)
 #pragma unroll
       for (int c = 0; c < 4; ++c) parts[warp][8 * n + 2 * t + c % 2][16 * i + g + 8 * (c / 2)] = sums[i][n][c];
+  __shared__ float parts_of_squares[WARPS][8 * NT];
+  if constexpr (NORMED)
+#pragma unroll
+    for (int n = 0; n < NT; ++n)
+      if (t == g / 2) parts_of_squares[warp][8 * n + g] = g % 2 ? squares[n][1] : squares[n][0];
   __syncthreads();
   auto sum = [&](int row, int output) {
     float value = 0;
@@ -150,13 +165,20 @@ __device__ __forceinline__ void product(
     for (int part = 0; part < WARPS; ++part) value += parts[part][row][output];
     return value;
   };
+  auto scale_of = [&](int row) {
+    float value = 0;
+#pragma unroll
+    for (int part = 0; part < WARPS; ++part) value += parts_of_squares[part][row];
+    return rsqrtf(value / K + eps);
+  };
   for (int place = threadIdx.x; place < rows * 16 * TILES; place += 32 * WARPS) {
     const int row = place / (16 * TILES), output = place % (16 * TILES);
     const size_t to = size_t(above + row) * N + first + output;
-    float value = sum(row, output);
+    const float scale = NORMED ? scale_of(row) : 1;
+    float value = scale * sum(row, output);
     if constexpr (EPILOGUE == BIAS) value += to_float(extra[first + output]);
     if constexpr (EPILOGUE == RESIDUAL) value += to_float(extra[to]);
-    if constexpr (EPILOGUE == SWIGLU) value = value / (1 + __expf(-value)) * sum(row, output + 16 * TILES);
+    if constexpr (EPILOGUE == SWIGLU) value = value / (1 + __expf(-value)) * (scale * sum(row, output + 16 * TILES));
     y[to] = from_float<T>(value);
   }
 }

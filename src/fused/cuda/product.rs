@@ -3,7 +3,7 @@
 use super::kernel::{Kernel, Launch};
 use super::serves;
 use anyhow::Result;
-use mlx_rs::Array;
+use mlx_rs::{Array, Dtype};
 use std::sync::OnceLock;
 
 /// A weight matrix `[outputs, inputs]`, dense or in MLX's affine quantisation.
@@ -33,6 +33,21 @@ impl Weights<'_> {
     }
 }
 
+/// The RMS norm of what a product reads: its weights, `[inputs]`, and epsilon.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a> {
+    pub weight: &'a Array,
+    pub eps: f32,
+}
+
+impl Norm<'_> {
+    /// Whether it is faster within the product of so many rows than before it, by `examples/product_bench.rs`: each block computes
+    /// it again.
+    pub fn wins(&self, rows: i32) -> bool {
+        rows <= 16
+    }
+}
+
 /// What is done with a product before it is stored.
 #[derive(Debug, Clone, Copy)]
 pub enum Epilogue<'a> {
@@ -53,9 +68,9 @@ struct Cut {
     unroll: i32,
 }
 
-/// x · weightᵀ and `epilogue`: `x` is `[batch, b, inputs]`. Gives `[batch, b, outputs]`, or nothing where types or sizes are
-/// not served. Lazy.
-pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option<Array>> {
+/// x · weightᵀ and `epilogue`, or the norm of x in its place: `x` is `[batch, b, inputs]`. Gives `[batch, b, outputs]`, or nothing
+/// where types or sizes are not served. Lazy.
+pub fn product(x: &Array, norm: Option<Norm>, weights: Weights, epilogue: Epilogue) -> Result<Option<Array>> {
     if x.ndim() != 3 {
         return Ok(None);
     }
@@ -70,6 +85,10 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
         typed &= extra.dtype() == x.dtype();
     }
     let fits = weights.weight.dim(1) * if bits == 16 { 1 } else { 32 / bits } == inputs;
+    if let Some(Norm { weight, .. }) = norm {
+        // Before they are scaled, the products of x and the norm's weights may be more than a float16 holds.
+        typed &= weight.dtype() == x.dtype() && x.dtype() == Dtype::Bfloat16;
+    }
     let known = matches!(bits, 4 | 8 | 16) && matches!(group, 32 | 64 | 128);
     if !(typed && known && fits && inputs % piece == 0 && outputs % 16 == 0 && serves(x)) {
         return Ok(None);
@@ -102,20 +121,27 @@ pub fn product(x: &Array, weights: Weights, epilogue: Epilogue) -> Result<Option
             (c"WARPS", cut.warps),
             (c"U", cut.unroll),
             (c"EPILOGUE", kind),
+            (c"NORMED", norm.is_some().into()),
+            (c"EPS", norm.map_or(0, |norm| norm.eps.to_bits() as i32)),
         ],
     };
     let shape = [x.dim(0), x.dim(1), outputs];
-    let [y] = kernel().add(&[x, weights.weight, scales, biases, extra], [(&shape, x.dtype())], &launch)?;
+    let norm_weight = norm.map_or(x, |norm| norm.weight);
+    let inputs = [x, weights.weight, scales, biases, extra, norm_weight];
+    let [y] = kernel(norm.is_some() && row_tiles == 1).add(&inputs, [(&shape, x.dtype())], &launch)?;
     Ok(Some(y))
 }
 
-fn kernel() -> &'static Kernel {
-    static KERNEL: OnceLock<Kernel> = OnceLock::new();
-    KERNEL.get_or_init(|| {
-        let headers = [include_str!("common.cuh"), include_str!("product.cuh")];
-        let source = "ridgepoint::product<T, BITS, GROUP, K, N, MT, NT, WARPS, U, EPILOGUE>(
-            x, x_shape[0] * x_shape[1], w, scales, biases, extra, y);";
-        Kernel::new("product", &[c"x", c"w", c"scales", c"biases", c"extra"], &[c"y"], &headers, source, true)
+/// `two`: so few registers that two blocks of it fit a multiprocessor, for a norm's additional ones.
+fn kernel(two: bool) -> &'static Kernel {
+    static KERNELS: [OnceLock<Kernel>; 2] = [const { OnceLock::new() }; 2];
+    KERNELS[usize::from(two)].get_or_init(|| {
+        let bounds = if two { "#define RIDGEPOINT_BLOCKS 2\n" } else { "" };
+        let headers = [bounds, include_str!("common.cuh"), include_str!("product.cuh")];
+        let source = "ridgepoint::product<T, BITS, GROUP, K, N, MT, NT, WARPS, U, EPILOGUE, NORMED != 0>(
+            x, x_shape[0] * x_shape[1], w, scales, biases, extra, norm, __int_as_float(EPS), y);";
+        let inputs = [c"x", c"w", c"scales", c"biases", c"extra", c"norm"];
+        Kernel::new("product", &inputs, &[c"y"], &headers, source, true)
     })
 }
 
@@ -175,6 +201,6 @@ mod tests {
         }
         let array = |shape: &[i32]| mlx_rs::ops::zeros_dtype(shape, mlx_rs::Dtype::Bfloat16).unwrap();
         let (x, weight) = (array(&[1, 1, 64]), array(&[16, 64]));
-        assert!(product(&x, Weights { weight: &weight, quantized: None }, Epilogue::Plain).unwrap().is_none());
+        assert!(product(&x, None, Weights { weight: &weight, quantized: None }, Epilogue::Plain).unwrap().is_none());
     }
 }

@@ -5,7 +5,7 @@ use super::parts::Part;
 use crate::fused::{self, cuda};
 use crate::model::cache::KvCache;
 use crate::model::config::Config;
-use crate::model::layers::{Linear, RmsNorm, Rope, Stacked};
+use crate::model::layers::{Input, Linear, RmsNorm, Rope, Stacked};
 use crate::model::weights::Tensors;
 use anyhow::Result;
 use mlx_rs::Array;
@@ -62,7 +62,7 @@ impl Attention {
     }
 
     /// `x`: `[batch, b, hidden]`. Gives what `o_proj` is applied to.
-    pub(super) fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
+    pub(super) fn forward(&self, x: Input, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         let qkv = self.qkv_proj.forward(x)?;
         if place.without == Some(Part::Attention) {
             return Ok(qkv.try_index((.., .., ..self.num_heads * self.head_dim))?);
@@ -187,7 +187,7 @@ impl Mlp {
     }
 
     /// `residual` and the MLP of `x`.
-    fn forward_onto(&self, residual: &Array, x: &Array) -> Result<Array> {
+    fn forward_onto(&self, residual: &Array, x: Input) -> Result<Array> {
         self.down_proj.forward_onto(residual, &self.gate_up_proj.swiglu(x)?)
     }
 }
@@ -215,15 +215,17 @@ impl Block {
 
     pub(super) fn forward(&self, x: &Array, index: usize, cache: &mut KvCache, place: Place) -> Result<Array> {
         if place.without == Some(Part::Norms) {
-            let h = self.self_attn.o_proj.forward_onto(x, &self.self_attn.forward(x, index, cache, place)?)?;
-            return self.mlp.forward_onto(&h, &h);
+            let h = self.self_attn.o_proj.forward_onto(x, &self.self_attn.forward(x.into(), index, cache, place)?)?;
+            return self.mlp.forward_onto(&h, (&h).into());
         }
-        let y = self.self_attn.forward(&self.input_layernorm.forward(x)?, index, cache, place)?;
-        let [h, normed] = self.self_attn.o_proj.forward_onto_normed(x, &y, &self.post_attention_layernorm)?;
+        let y = self.self_attn.forward(self.input_layernorm.of(x), index, cache, place)?;
+        let norm = &self.post_attention_layernorm;
+        let (h, normed) = self.self_attn.o_proj.forward_onto_normed(x, &y, norm)?;
+        let normed = normed.as_ref().map_or_else(|| norm.of(&h), Input::from);
         if place.without == Some(Part::Mlp) {
-            return Ok(h.add(normed)?);
+            return Ok(h.add(normed.computed()?)?);
         }
-        self.mlp.forward_onto(&h, &normed)
+        self.mlp.forward_onto(&h, normed)
     }
 
     /// Bytes of the weights of all products.
