@@ -13,13 +13,18 @@ fn main() -> ExitCode {
     }
 }
 
-/// Room for more than the 400 graphs of kernels that MLX keeps by itself on an NVIDIA GPU: with as many shapes as a sweep or
-/// a growing cache has, it fails there. Whoever sets the variable is obeyed.
+/// Room for more than the 400 graphs of kernels and 256 plans of attention that MLX keeps by itself on an NVIDIA GPU: with as many
+/// shapes as a sweep or a growing cache has, it takes that for an error. Whoever sets a variable is obeyed.
 fn keep_gpu_graphs() {
-    const VARIABLE: &str = "MLX_CUDA_GRAPH_CACHE_SIZE";
-    if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: before any thread is started.
-        unsafe { std::env::set_var(VARIABLE, "20000") };
+    for (variable, value) in [
+        ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
+        ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),
+        ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
+    ] {
+        if std::env::var_os(variable).is_none() {
+            // SAFETY: before any thread is started.
+            unsafe { std::env::set_var(variable, value) };
+        }
     }
 }
 

@@ -35,6 +35,11 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
         DeviceKind::Gpu => DeviceType::Gpu,
     };
     Device::set_default(&Device::new(device_type, 0));
+    #[cfg(target_os = "linux")]
+    if kind == DeviceKind::Gpu {
+        // MLX would fill nearly all of the GPU's memory with what it frees, and CUDA's graphs and plans would have no room.
+        mlx_rs::memory::set_memory_limit(mlx_rs::memory::memory_limit()? / 10 * 9)?;
+    }
     Ok(kind)
 }
 
