@@ -260,6 +260,11 @@ fn every_command_that_takes_a_draft_file_takes_this_kind() {
     let drafted = text(&["--draft", "own.toml", "--draft-length", "3"]);
     assert_eq!(drafted["text"], text(&[])["text"]);
     assert!(drafted["drafted"].as_u64().unwrap() > 0);
+    // What is generated to warm up leaves no trace.
+    let counts = |run: Value| ["text", "tokens", "rounds", "drafted"].map(|field| run[field].clone());
+    for more in [&["--draft", "own.toml", "--draft-length", "3"][..], &["--temperature", "0.8"]] {
+        assert_eq!(counts(text(&[more, &["--warm-up", "5"]].concat())), counts(text(more)));
+    }
     let conditioned = conditioned(&some_ids(), mlx_rs::ops::ones::<f32>(&[64, 128]).unwrap());
     for place in [&place, &conditioned] {
         every_timing_command_takes_it(place);

@@ -95,7 +95,8 @@ def machine():
 
 def make_tasks(args):
     ours = [args.program, "generate", str(prepare.TARGET), "--dtype", "float32", "--ignore-eos", "--json"]
-    ours += ["--device", args.device]
+    # As many as the others generate first.
+    ours += ["--device", args.device, "--warm-up", "8"]
     mlx_lm = [sys.executable, str(HERE / "mlx_lm_side.py"), str(prepare.TARGET), "--device", args.device]
     tasks = []
 

@@ -61,6 +61,10 @@ pub struct Args {
     /// Quantise the weights on load: BITS or BITS:GROUP
     #[arg(long, value_name = "BITS[:GROUP]")]
     quantize: Option<Quantization>,
+    /// Generate so many tokens first, which are neither shown nor timed: a GPU's kernels are compiled or loaded when they are
+    /// first used
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    warm_up: usize,
     /// Print one JSON object in place of the text
     #[arg(long)]
     json: bool,
@@ -103,12 +107,18 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let (max_tokens, seed) = (args.max_tokens, args.seed);
     let request = Request { prompt: &prompt, max_tokens, sampling, seed, end_ids, read: None };
 
-    let mut output = Output::new(&model, !args.json);
-    let mut observe = |round: Round| output.round(round);
-    let run = match drafter.as_deref_mut().filter(|_| draft_length > 0) {
-        Some(drafter) => speculative::decode(&model.transformer, drafter, draft_length, &request, &mut observe)?,
-        None => plain::decode(&model.transformer, &request, &mut observe)?,
+    let mut decode = |max_tokens: usize, observe: &mut dyn FnMut(Round)| {
+        let request = Request { max_tokens, ..request.clone() };
+        match drafter.as_deref_mut().filter(|_| draft_length > 0) {
+            Some(drafter) => speculative::decode(&model.transformer, drafter, draft_length, &request, observe),
+            None => plain::decode(&model.transformer, &request, observe),
+        }
     };
+    if args.warm_up > 0 {
+        decode(args.warm_up.min(max_tokens), &mut |_| ())?;
+    }
+    let mut output = Output::new(&model, !args.json);
+    let run = decode(max_tokens, &mut |round| output.round(round))?;
     let text = output.finish()?;
     let summary = summary(run, text, prompt.len(), model.load_seconds)?;
     if args.json {

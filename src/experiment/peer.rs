@@ -29,6 +29,8 @@ mod measuring {
     use std::process::Command;
 
     const TOKENS: &str = "48";
+    /// What mlx_lm_side.py generates first.
+    const WARM_UP: &str = "8";
     const MODEL: &str = "SmolLM2-135M-Instruct";
 
     /// The peers' environment, which scripts/bench-peers makes.
@@ -76,6 +78,7 @@ mod measuring {
                 } else {
                     let mut command = Command::new(&program);
                     command.args(["generate", &checkpoint, "--dtype", "float32", "--ignore-eos", "--json"]);
+                    command.args(["--warm-up", WARM_UP]);
                     command
                 };
                 command.args(["--prompt-file", &prompt.file, "--max-tokens", TOKENS, "--device", device]);

@@ -77,7 +77,7 @@ impl Drop for Again {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mlx_rs::ops::{exp, split};
+    use mlx_rs::ops::{exp, split_equal};
 
     #[test]
     fn an_operation_is_done_again_with_other_inputs_and_shapes() {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn all_outputs_of_an_operation_come_again() {
         let array = |values: &[i32]| Array::from_slice(values, &[values.len() as i32]);
-        let made: [Array; 2] = split(array(&[1, 2, 3, 4]), 2, 0).unwrap().try_into().unwrap();
+        let made: [Array; 2] = split_equal(array(&[1, 2, 3, 4]), 2, 0).unwrap().try_into().unwrap();
         let [low, high] = Again::of(&made).unwrap().add(&[&array(&[5, 6, 7, 8])], [&[2], &[2]]).unwrap();
         assert_eq!((low.as_slice::<i32>(), high.as_slice::<i32>()), (&[5, 6][..], &[7, 8][..]));
     }

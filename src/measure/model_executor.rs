@@ -11,6 +11,8 @@ use crate::analysis::Arm;
 use crate::decode::sampling::Sampling;
 use crate::decode::{Request, Run, plain, prefill, prefill_hidden};
 use crate::draft::{Drafter, TokenDrafts};
+#[cfg(target_os = "linux")]
+use crate::fused::cuda::kernels_used;
 use crate::machine::device::DeviceKind;
 use crate::model::cache::KvCache;
 use crate::model::memory;
@@ -113,7 +115,8 @@ impl<'a> ModelExecutor<'a> {
         looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
-    /// One run of an arm, from a copy of the prompt as the target has read it.
+    /// One run of an arm, from a copy of the prompt as the target has read it. A run for which kernels were compiled is done
+    /// again.
     fn run_arm(
         &mut self,
         prompt: usize,
@@ -129,7 +132,13 @@ impl<'a> ModelExecutor<'a> {
         }
         let read = self.read.as_ref().map(|(_, cache)| cache);
         let request = Request { read, ..self.texts.request(prompt, block, max_tokens) };
-        run_arm(self.model, &mut self.drafters, arm, &self.rules, supposed, &request)
+        loop {
+            let used = kernels_used();
+            let run = run_arm(self.model, &mut self.drafters, arm, &self.rules, supposed, &request)?;
+            if kernels_used() == used {
+                return Ok(run);
+            }
+        }
     }
 
     /// A run in which a round at an output position accepts as many drafted tokens as `accepted` has there. Its text means
@@ -155,6 +164,12 @@ impl<'a> ModelExecutor<'a> {
         }
         Ok(&self.plain.as_ref().expect("just decoded").1)
     }
+}
+
+/// Kernels of ours that were used.
+#[cfg(not(target_os = "linux"))]
+fn kernels_used() -> usize {
+    0
 }
 
 fn timed(run: &Run, first_divergence: Option<(usize, f64)>) -> TimedRun {

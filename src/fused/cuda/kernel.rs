@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use mlx_rs::{Array, Dtype};
 use mlx_sys::{mlx_array, mlx_fast_cuda_kernel, mlx_vector_array};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, CString};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::raw::{c_char, c_int};
@@ -24,20 +24,32 @@ const KEPT: usize = 1024;
 /// Template numbers that a launch may have.
 const NUMBERS: usize = 12;
 
-/// What a launch differs by. The types of the inputs follow from it.
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
+/// What is compiled by itself. The types of the inputs follow from it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Compiled {
     kernel: usize,
-    blocks: [i32; 3],
-    threads: i32,
     dtype: u32,
     numbers: [i32; NUMBERS],
+}
+
+/// What a launch differs by.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    compiled: Compiled,
+    blocks: [i32; 3],
+    threads: i32,
 }
 
 thread_local! {
     /// MLX writes a kernel's source anew for each launch, which takes longer than the rest of adding it. A thread has a stream of
     /// its own.
     static ADDED: RefCell<HashMap<Key, Again>> = RefCell::new(HashMap::new());
+    static USED: RefCell<HashSet<Compiled>> = RefCell::new(HashSet::new());
+}
+
+/// How many kernels this thread has used. Where there are more of them than before, some were compiled, or at least loaded.
+pub fn kernels_used() -> usize {
+    USED.with_borrow(HashSet::len)
 }
 
 /// One launch: threads in all and of a block, and template arguments by name.
@@ -95,12 +107,14 @@ impl Kernel {
             *place = *number;
         }
         let Launch { blocks, threads, .. } = *launch;
-        let key = Key { kernel: self.0.ctx as usize, blocks, threads, dtype: launch.dtype as u32, numbers };
+        let compiled = Compiled { kernel: self.0.ctx as usize, dtype: launch.dtype as u32, numbers };
+        let key = Key { compiled, blocks, threads };
         ADDED.with_borrow_mut(|added| {
             if let Some(again) = added.get(&key) {
                 return again.add(inputs, outputs.map(|(shape, _)| shape));
             }
             let made = self.add_first(inputs, outputs, launch)?;
+            USED.with_borrow_mut(|used| used.insert(compiled));
             if added.len() == KEPT {
                 added.clear();
             }

@@ -18,6 +18,7 @@ mod product;
 mod unpack;
 
 pub use attention::{Buffers, Heads, Position, attention};
+pub use kernel::kernels_used;
 pub use product::{Epilogue, Norm, Weights, product};
 pub use unpack::unpacked;
 
