@@ -4,13 +4,14 @@
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("one-a-card").resolve()
 PROGRAM = """#!/bin/sh
 echo "$CUDA_VISIBLE_DEVICES $(taskset -cp $$ | sed 's/.*: //') $*" >>"$SEEN"
-case "$1" in wait) exec sleep 60 ;; fail) exit 3 ;; *) sleep 0.3 ;; esac
+case "$1" in wait) exec sleep 60.125 ;; fail) exit 3 ;; *) sleep 0.3 ;; esac
 """
 
 
@@ -56,6 +57,21 @@ class OneACard(unittest.TestCase):
         self.assertEqual((code, [line.split(" ", 2)[2] for line in seen]), (1, ["wait", "wait"]))
         code, seen, _ = self.run_jobs("a\n")
         self.assertEqual((code, len(seen)), (0, 1))
+
+    def test_a_signal_ends_what_runs(self):
+        (self.path / "jobs").write_text("wait\nwait\na\n")
+        (self.path / "seen").write_text("")
+        script = subprocess.Popen(
+            [SCRIPT, "--program", self.path / "program", self.path / "jobs"], stdout=subprocess.DEVNULL,
+            env={**os.environ, "PATH": f"{self.path}:{os.environ['PATH']}", "SEEN": str(self.path / "seen")})
+        while len((self.path / "seen").read_text().splitlines()) < 2:
+            time.sleep(0.05)
+        script.terminate()
+        self.assertEqual(script.wait(10), 1)
+        running = subprocess.run(["pgrep", "-f", f"{self.path}/program"], capture_output=True, text=True).stdout
+        sleeping = subprocess.run(["pgrep", "-fx", "sleep 60.125"], capture_output=True, text=True).stdout
+        self.assertEqual((running, sleeping), ("", ""))
+        self.assertEqual(len((self.path / "seen").read_text().splitlines()), 2)
 
     def test_bad_arguments_are_named(self):
         for arguments, said in [(["--for", "soon"], "'soon'"), (["--now"], "'--now'"), (["other"], "not both")]:

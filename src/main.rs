@@ -3,7 +3,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     #[cfg(unix)]
     signals();
-    keep_gpu_graphs();
+    keep_gpu_graphs_and_plans();
     match ridgepoint::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -13,9 +13,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Room for more than the 400 graphs of kernels and 256 plans of attention that MLX keeps by itself on an NVIDIA GPU: with as many
-/// shapes as a sweep or a growing cache has, it takes that for an error. Whoever sets a variable is obeyed.
-fn keep_gpu_graphs() {
+/// Room for more than the 400 graphs of kernels and 256 plans of attention that MLX keeps by itself on an NVIDIA GPU, and no error when
+/// even more are needed, as by a sweep's many shapes or a growing cache. Whoever sets a variable is obeyed.
+fn keep_gpu_graphs_and_plans() {
     for (variable, value) in [
         ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
         ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),

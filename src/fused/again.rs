@@ -27,23 +27,29 @@ unsafe extern "C" {
 /// What MLX knows of an operation. It keeps no array.
 pub struct Again {
     operation: NonNull<Operation>,
+    inputs: usize,
     outputs: usize,
 }
 
 impl Again {
-    /// The operation that made `outputs`, which are all of its outputs and not evaluated yet.
-    pub fn of(outputs: &[Array]) -> Result<Self> {
+    /// The operation that made `outputs` from so many inputs. They are all of its outputs and not evaluated yet.
+    pub fn of(outputs: &[Array], inputs: usize) -> Result<Self> {
         let handles: Vec<mlx_array> = outputs.iter().map(|output| output.as_ptr()).collect();
         // SAFETY: so many valid handles.
         match NonNull::new(unsafe { ridgepoint_again_new(handles.as_ptr(), handles.len()) }) {
-            Some(operation) => Ok(Again { operation, outputs: outputs.len() }),
+            Some(operation) => Ok(Again { operation, inputs, outputs: outputs.len() }),
             None => bail!("an array was evaluated before its operation could be kept"),
         }
     }
 
-    /// Adds it to the graph: what it was made with holds, but for inputs and shapes of outputs. Lazy.
+    /// Adds it to the graph: what it was made with holds, but for inputs and shapes of outputs. The inputs must be of the types that
+    /// they were of. Lazy.
     pub fn add<const N: usize>(&self, inputs: &[&Array], shapes: [&[i32]; N]) -> Result<[Array; N]> {
-        assert_eq!(N, self.outputs, "an operation has as many outputs as before");
+        assert_eq!(
+            (inputs.len(), N),
+            (self.inputs, self.outputs),
+            "an operation has as many inputs and outputs as before"
+        );
         let handles: Vec<mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
         let (flat, dimensions) = (shapes.concat(), shapes.map(<[i32]>::len));
         let mut made = [mlx_array { ctx: null_mut() }; N];
@@ -83,7 +89,7 @@ mod tests {
     fn an_operation_is_done_again_with_other_inputs_and_shapes() {
         let array = |values: &[f32]| Array::from_slice(values, &[values.len() as i32]);
         let made = [exp(array(&[0.0])).unwrap()];
-        let again = Again::of(&made).unwrap();
+        let again = Again::of(&made, 1).unwrap();
         drop(made);
         let [y] = again.add(&[&array(&[1.0, 2.0])], [&[2]]).unwrap();
         assert_eq!(y.as_slice::<f32>(), exp(array(&[1.0, 2.0])).unwrap().as_slice::<f32>());
@@ -93,12 +99,12 @@ mod tests {
     fn all_outputs_of_an_operation_come_again() {
         let array = |values: &[i32]| Array::from_slice(values, &[values.len() as i32]);
         let made: [Array; 2] = split_equal(array(&[1, 2, 3, 4]), 2, 0).unwrap().try_into().unwrap();
-        let [low, high] = Again::of(&made).unwrap().add(&[&array(&[5, 6, 7, 8])], [&[2], &[2]]).unwrap();
+        let [low, high] = Again::of(&made, 1).unwrap().add(&[&array(&[5, 6, 7, 8])], [&[2], &[2]]).unwrap();
         assert_eq!((low.as_slice::<i32>(), high.as_slice::<i32>()), (&[5, 6][..], &[7, 8][..]));
     }
 
     #[test]
     fn what_is_no_operation_cannot_be_done_again() {
-        assert!(Again::of(&[Array::from_f32(1.0)]).is_err());
+        assert!(Again::of(&[Array::from_f32(1.0)], 0).is_err());
     }
 }

@@ -27,7 +27,8 @@ impl fmt::Display for DeviceKind {
 }
 
 /// Makes the chosen device MLX's default for the whole process and says which it is. Without a choice that is the
-/// GPU if there is one, else the CPU. A GPU that is asked for and not there is a usage error.
+/// GPU if there is one, else the CPU. A GPU that is asked for and not there is a usage error. On an NVIDIA GPU it leaves room beside
+/// what MLX keeps.
 pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     let kind = choose(choice, mlx::is_available(DeviceKind::Gpu), cfg!(target_os = "macos"))?;
     let device_type = match kind {
@@ -37,10 +38,18 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     Device::set_default(&Device::new(device_type, 0));
     #[cfg(target_os = "linux")]
     if kind == DeviceKind::Gpu {
-        // MLX would fill nearly all of the GPU's memory with what it frees, and CUDA's graphs and plans would have no room.
-        mlx_rs::memory::set_memory_limit(mlx_rs::memory::memory_limit()? / 10 * 9)?;
+        leave_room()?;
     }
     Ok(kind)
+}
+
+/// MLX would fill nearly all of a GPU's memory with what it frees, and CUDA's graphs and plans would have no room.
+#[cfg(target_os = "linux")]
+fn leave_room() -> Result<()> {
+    static LIMIT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    let found = mlx_rs::memory::memory_limit()?;
+    mlx_rs::memory::set_memory_limit(*LIMIT.get_or_init(|| found / 10 * 9))?;
+    Ok(())
 }
 
 fn choose(choice: Option<DeviceKind>, has_gpu: bool, on_macos: bool) -> Result<DeviceKind> {

@@ -115,8 +115,8 @@ impl<'a> ModelExecutor<'a> {
         looks.then_some(StopRule::PMin { threshold: 0.0 })
     }
 
-    /// One run of an arm, from a copy of the prompt as the target has read it. A run for which kernels were compiled is done
-    /// again.
+    /// One run of an arm, from a copy of the prompt as the target has read it. A run in which kernels of ours were used for the first
+    /// time, which had to be compiled, is done again.
     fn run_arm(
         &mut self,
         prompt: usize,

@@ -73,7 +73,7 @@ impl Tuner<'_> {
         Ok(derived)
     }
 
-    /// Runs every arm's shapes once.
+    /// Runs every arm once, a few tokens long.
     fn warm_up(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let draft_length = self.longest() as u64;
         let drafters = self.executor.drafters();

@@ -145,10 +145,15 @@ impl Stacked {
     pub fn swiglu<'a>(&self, input: impl Into<Input<'a>>) -> Result<Array> {
         let input = input.into();
         #[cfg(target_os = "linux")]
-        if let [Linear { weight, bias: None }] = &self.0[..]
-            && let Some(y) = weight.cuda_product(input.x, input.norm.map(RmsNorm::cuda), cuda::Epilogue::Swiglu)?
-        {
-            return Ok(y);
+        if let [Linear { weight, bias: None }] = &self.0[..] {
+            let fused =
+                |Input { x, norm }: Input| weight.cuda_product(x, norm.map(RmsNorm::cuda), cuda::Epilogue::Swiglu);
+            if let Some(y) = fused(input)? {
+                return Ok(y);
+            }
+            if input.norm.is_some() {
+                return self.swiglu(&input.computed()?);
+            }
         }
         swiglu(&self.forward(input)?)
     }

@@ -54,21 +54,15 @@ __device__ __forceinline__ void mma(
         : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
-// Products of two pairs of 16-bit floats. Before Hopper brain floats have no product without a sum.
-template <typename T>
+// Products of pairs of brain floats, which have none without a sum before Hopper.
 __device__ __forceinline__ unsigned times(unsigned a, unsigned b) {
   unsigned c;
-  if constexpr (Float16<T>::brain) asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u));
-  else asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
+  asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u));
   return c;
 }
-template <typename T>
-__device__ __forceinline__ uint2 times(uint2 a, uint2 b) {
-  return {times<T>(a.x, b.x), times<T>(a.y, b.y)};
-}
-template <typename T>
+__device__ __forceinline__ uint2 times(uint2 a, uint2 b) { return {times(a.x, b.x), times(a.y, b.y)}; }
 __device__ __forceinline__ uint4 times(uint4 a, uint4 b) {
-  return {times<T>(a.x, b.x), times<T>(a.y, b.y), times<T>(a.z, b.z), times<T>(a.w, b.w)};
+  return {times(a.x, b.x), times(a.y, b.y), times(a.z, b.z), times(a.w, b.w)};
 }
 
 // c += products of each of 8 rows with each of them; lane 4g+t has 4 or 8 values of row g. That of row g with itself is in c[g % 2] of

@@ -118,7 +118,7 @@ impl Kernel {
             if added.len() == KEPT {
                 added.clear();
             }
-            added.insert(key, Again::of(&made)?);
+            added.insert(key, Again::of(&made, inputs.len())?);
             Ok(made)
         })
     }

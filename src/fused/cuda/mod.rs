@@ -2,8 +2,8 @@
 //! the norm before them and what follows them, quantised weights unpacked for products of many rows, and attention with rotary
 //! embedding and cache. MLX compiles them where they run.
 //!
-//! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here a layer
-//! is five kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
+//! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here, in
+//! bfloat16 and for up to 32 rows, a layer is five kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
 //! compute a row in an order that does not depend on the rows beside it.
 //!
 //! Arrays must be float16 or bfloat16; everything else is left to MLX, and so is all where the system's library was

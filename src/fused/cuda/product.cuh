@@ -22,8 +22,8 @@ struct Piece<16, GROUP> {
 // `x` is [all, K] of T; the grid is (parts of 8 NT rows, tiles of outputs), so that blocks that read the same weights run side
 // by side. `w` is [N, K]: T for 16 bits, else values of 4 or 8 bits, the lowest first, that
 // stand for scale * value + bias with a scale and a bias for every GROUP inputs. `extra` is the bias [N], or the residual
-// [all, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first. NORMED: not x is multiplied but its RMS norm, with
-// weights `norm` [K]: x * norm is, and each row of the sums by 1 / sqrt(mean(x * x) + eps).
+// [all, N]. SWIGLU: `w` is [2 N, K], and y = silu(gate) * up, gate first. NORMED: the RMS norm of x with
+// weights `norm` [K] is multiplied: x * norm is, and each row of the sums is scaled by 1 / sqrt(mean(x * x) + eps).
 template <typename T, int BITS, int GROUP, int K, int N, int MT, int NT, int WARPS, int U, int EPILOGUE, bool NORMED>
 __device__ __forceinline__ void product(
     const T* x, int all, const void* w, const T* scales, const T* biases, const T* extra, const T* norm, float eps, T* y) {
@@ -42,7 +42,7 @@ __device__ __forceinline__ void product(
   auto normed = [&](int n, int at, auto v) {
     if constexpr (NORMED) {
       square<T>(squares[n], v);
-      v = times<T>(v, *reinterpret_cast<const decltype(v)*>(norm + t * (P::inputs / 4) + at));
+      v = times(v, *reinterpret_cast<const decltype(v)*>(norm + t * (P::inputs / 4) + at));
     }
     return v;
   };

@@ -42,8 +42,8 @@ pub struct Norm<'a> {
 
 impl Norm<'_> {
     /// Whether it is a part of a product of so many rows. Each block computes it again: up to 8 rows that is the faster by
-    /// `examples/product_bench.rs`, up to 32 it costs a little in large matrices, and so far a row's bits are to be the same however
-    /// many are beside it.
+    /// `examples/product_bench.rs`; up to 32 it costs a little in large matrices and is done so that a row's bits do not depend on the
+    /// rows beside it.
     pub fn wins(&self, rows: i32) -> bool {
         rows <= 32
     }
@@ -133,7 +133,7 @@ pub fn product(x: &Array, norm: Option<Norm>, weights: Weights, epilogue: Epilog
     Ok(Some(y))
 }
 
-/// `two`: so few registers that two blocks of it fit a multiprocessor, for a norm's additional ones.
+/// `two`: two blocks are to fit a multiprocessor. The norm's squares take registers, and one block alone is slower.
 fn kernel(two: bool) -> &'static Kernel {
     static KERNELS: [OnceLock<Kernel>; 2] = [const { OnceLock::new() }; 2];
     KERNELS[usize::from(two)].get_or_init(|| {

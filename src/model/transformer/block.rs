@@ -221,11 +221,11 @@ impl Block {
         let y = self.self_attn.forward(self.input_layernorm.of(x), index, cache, place)?;
         let norm = &self.post_attention_layernorm;
         let (h, normed) = self.self_attn.o_proj.forward_onto_normed(x, &y, norm)?;
-        let normed = normed.as_ref().map_or_else(|| norm.of(&h), Input::from);
         if place.without == Some(Part::Mlp) {
-            return Ok(h.add(normed.computed()?)?);
+            // A norm that the MLP's first product computes is left out with it.
+            return normed.map_or(Ok(h.clone()), |normed| Ok(h.add(normed)?));
         }
-        self.mlp.forward_onto(&h, normed)
+        self.mlp.forward_onto(&h, normed.as_ref().map_or_else(|| norm.of(&h), Input::from))
     }
 
     /// Bytes of the weights of all products.
