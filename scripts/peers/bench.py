@@ -12,6 +12,7 @@ Writes results/<machine>/peers.csv and beside it peers_raw.csv, one row a proces
 """
 import argparse
 import csv
+import ctypes
 import json
 import os
 import platform
@@ -28,6 +29,8 @@ import round_overhead
 COLUMNS = ["peer", "task", "unit", "ours", "theirs", "ratio_median", "ratio_low", "ratio_high", "pairs"]
 RAW = ["peer", "task", "side", "pair", "place", "prompt", "prompt_tokens", "tokens", "rounds", "drafted", "accepted",
        "seconds", "prefill_seconds", "load_seconds", "peak_memory_bytes", "peak_resident_bytes", "first_divergence"]
+# What OpenBLAS calls the oldest processors with these instructions.
+CORES = {"avx512f": "SkylakeX", "avx2": "Haswell"}
 HERE = Path(__file__).resolve().parent
 
 
@@ -48,6 +51,7 @@ def main():
     made = [sys.executable, str(HERE / "prepare.py"), args.gguf, str(args.pairs), *args.others]
     prompts = json.loads(subprocess.run(made, check=True, stdout=subprocess.PIPE, text=True).stdout)
     tasks = make_tasks(args)
+    know_the_processor()
     folder = prepare.ROOT / "results" / args.machine
     folder.mkdir(parents=True, exist_ok=True)
     if (busy := os.getloadavg()[0]) > 0.5:
@@ -85,6 +89,20 @@ def arguments():
     if not Path(args.gguf).exists():
         parser.error(f"--gguf: {args.gguf} is missing; run scripts/fetch-model")
     return args
+
+
+def know_the_processor():
+    """Has OpenBLAS use kernels for this processor where it takes it for one without AVX: an old release does so with every new one."""
+    if platform.system() != "Linux" or "OPENBLAS_CORETYPE" in os.environ:
+        return
+    openblas = ctypes.CDLL("libopenblas.so.0")
+    openblas.openblas_get_corename.restype = ctypes.c_char_p
+    taken_for = openblas.openblas_get_corename().decode()
+    flags = Path("/proc/cpuinfo").read_text().split()
+    fitting = next((core for flag, core in CORES.items() if flag in flags), None)
+    if taken_for in ("Prescott", "Core2", "Generic") and fitting:
+        warn(f"OpenBLAS takes this processor for a {taken_for}; OPENBLAS_CORETYPE={fitting} is set for both sides")
+        os.environ["OPENBLAS_CORETYPE"] = fitting
 
 
 def machine():
