@@ -1,13 +1,7 @@
 // Operations that MLX made once, added to the graph again with other inputs. See src/fused/again.rs.
-#include <cstdint>
-#include <vector>
-#include "mlx/mlx.h"
-
-namespace mx = mlx::core;
+#include "graph.h"
 
 extern "C" {
-struct mlx_array { void* ctx; };
-
 struct Again {
   std::shared_ptr<mx::Primitive> primitive;
   std::vector<mx::Dtype> dtypes;
@@ -17,7 +11,7 @@ struct Again {
 Again* ridgepoint_again_new(const mlx_array* outputs, std::size_t count) {
   Again again;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto& output = *static_cast<const mx::array*>(outputs[i].ctx);
+    const auto& output = get(outputs[i]);
     if (!output.has_primitive()) return nullptr;
     again.primitive = output.primitive_ptr();
     again.dtypes.push_back(output.dtype());
@@ -27,21 +21,12 @@ Again* ridgepoint_again_new(const mlx_array* outputs, std::size_t count) {
 
 void ridgepoint_again_free(Again* again) { delete again; }
 
-// Adds it to the graph. `shapes` are `dimensions[i]` numbers for each output, one after the other. Returns 0, or 1 if MLX
-// refuses.
+// Adds it to the graph, with as many outputs as before. Returns 0, or 1 if MLX refuses.
 int ridgepoint_again_add(
-    const Again* again, mlx_array* outputs, const std::int32_t* shapes, const std::size_t* dimensions,
-    const mlx_array* inputs, std::size_t input_count) {
+    const Again* again, mlx_array* outputs, const Output* wanted, const mlx_array* inputs, std::size_t input_count) {
   try {
-    std::vector<mx::Shape> wanted;
-    for (std::size_t i = 0; i < again->dtypes.size(); shapes += dimensions[i++]) {
-      wanted.emplace_back(shapes, shapes + dimensions[i]);
-    }
-    std::vector<mx::array> from;
-    from.reserve(input_count);
-    for (std::size_t i = 0; i < input_count; ++i) from.push_back(*static_cast<const mx::array*>(inputs[i].ctx));
-    auto made = mx::array::make_arrays(std::move(wanted), again->dtypes, again->primitive, from);
-    for (std::size_t i = 0; i < made.size(); ++i) outputs[i].ctx = new mx::array(std::move(made[i]));
+    auto shapes = shapes_of(wanted, again->dtypes.size());
+    add_to_graph(outputs, std::move(shapes), again->dtypes, again->primitive, inputs, input_count);
     return 0;
   } catch (...) {
     return 1;

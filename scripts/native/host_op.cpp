@@ -1,29 +1,17 @@
 // An MLX operation that a function of the program computes on the CPU: one task where MLX's own graph would have many.
 // See src/fused/host_op.rs, which declares the same types.
 #include <array>
-#include <cstdint>
 #include <cstring>
-#include <vector>
-#include "mlx/mlx.h"
+#include "graph.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/primitives.h"
 
-namespace mx = mlx::core;
-
 extern "C" {
-struct mlx_array { void* ctx; };
-
 // The memory of one array: four dimensions, missing ones in front, strides in elements.
 struct View {
   void* data;
   std::int64_t shape[4];
   std::int64_t strides[4];
-};
-
-// The shape of an output.
-struct Output {
-  std::int32_t shape[4];
-  std::int32_t dimensions;
 };
 
 using Parameters = std::array<std::uint8_t, 64>;
@@ -69,8 +57,6 @@ class HostOp : public mx::Primitive {
   Parameters parameters_;
 };
 
-const mx::array& get(mlx_array a) { return *static_cast<const mx::array*>(a.ctx); }
-
 }  // namespace
 
 // Adds the operation to the graph, on the CPU's default stream. All arrays are float32, except inputs that the kernel
@@ -81,17 +67,10 @@ extern "C" int ridgepoint_host_op(
   try {
     Parameters copied;
     std::memcpy(copied.data(), parameters, copied.size());
-    std::vector<mx::Shape> shapes;
-    for (std::size_t i = 0; i < output_count; ++i) {
-      shapes.emplace_back(wanted[i].shape, wanted[i].shape + wanted[i].dimensions);
-    }
-    std::vector<mx::array> from;
-    for (std::size_t i = 0; i < input_count; ++i) from.push_back(get(inputs[i]));
     auto stream = mx::default_stream(mx::Device(mx::Device::cpu));
     auto op = std::make_shared<HostOp>(stream, kernel, copied);
-    auto made = mx::array::make_arrays(
-        std::move(shapes), std::vector<mx::Dtype>(output_count, mx::float32), op, std::move(from));
-    for (std::size_t i = 0; i < output_count; ++i) outputs[i].ctx = new mx::array(std::move(made[i]));
+    std::vector<mx::Dtype> dtypes(output_count, mx::float32);
+    add_to_graph(outputs, shapes_of(wanted, output_count), dtypes, op, inputs, input_count);
     return 0;
   } catch (...) {
     return 1;

@@ -1,5 +1,6 @@
 //! Operations that MLX made once, added to its graph again with other inputs (see `scripts/native/again.cpp`).
 
+use super::host_op::Output;
 use anyhow::{Result, bail};
 use mlx_rs::Array;
 use mlx_sys::mlx_array;
@@ -17,8 +18,7 @@ unsafe extern "C" {
     fn ridgepoint_again_add(
         operation: *const Operation,
         outputs: *mut mlx_array,
-        shapes: *const i32,
-        dimensions: *const usize,
+        wanted: *const Output,
         inputs: *const mlx_array,
         input_count: usize,
     ) -> i32;
@@ -51,19 +51,12 @@ impl Again {
             "an operation has as many inputs and outputs as before"
         );
         let handles: Vec<mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
-        let (flat, dimensions) = (shapes.concat(), shapes.map(<[i32]>::len));
+        let wanted = shapes.map(Output::new);
         let mut made = [mlx_array { ctx: null_mut() }; N];
         // SAFETY: the pointers are valid for the counts given; the handles outlive the call, and MLX shares what they name.
         let failed = unsafe {
-            let (shapes, dimensions) = (flat.as_ptr(), dimensions.as_ptr());
-            ridgepoint_again_add(
-                self.operation.as_ptr(),
-                made.as_mut_ptr(),
-                shapes,
-                dimensions,
-                handles.as_ptr(),
-                handles.len(),
-            )
+            let (wanted, inputs) = (wanted.as_ptr(), handles.as_ptr());
+            ridgepoint_again_add(self.operation.as_ptr(), made.as_mut_ptr(), wanted, inputs, handles.len())
         };
         if failed != 0 {
             bail!("MLX refused an operation that it made before");

@@ -13,7 +13,7 @@ pub struct View {
     strides: [i64; 4],
 }
 
-/// The shape of an output, a new float32 array.
+/// The shape of an output, up to four dimensions; float32 where [`add`] makes it.
 #[repr(C)]
 pub struct Output {
     shape: [i32; 4],

@@ -26,6 +26,7 @@ impl<'a> From<&'a Array> for Input<'a> {
 }
 
 impl Input<'_> {
+    /// The array itself, or its norm by an operation of its own. Lazy.
     pub fn computed(&self) -> Result<Array> {
         self.norm.map_or_else(|| Ok(self.x.clone()), |norm| norm.forward(self.x))
     }

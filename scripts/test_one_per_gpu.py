@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tests one-a-card with two cards and a program that are made up: python3 scripts/test_one_a_card.py"""
+"""Tests one-per-gpu with two GPUs and a program that are made up: python3 scripts/test_one_per_gpu.py"""
 
 import os
 import subprocess
@@ -8,14 +8,14 @@ import time
 import unittest
 from pathlib import Path
 
-SCRIPT = Path(__file__).with_name("one-a-card").resolve()
+SCRIPT = Path(__file__).with_name("one-per-gpu").resolve()
 PROGRAM = """#!/bin/sh
 echo "$CUDA_VISIBLE_DEVICES $(taskset -cp $$ | sed 's/.*: //') $*" >>"$SEEN"
 case "$1" in wait) exec sleep 60.125 ;; fail) exit 3 ;; *) sleep 0.3 ;; esac
 """
 
 
-class OneACard(unittest.TestCase):
+class OnePerGpu(unittest.TestCase):
     def setUp(self):
         self.place = tempfile.TemporaryDirectory()
         self.addCleanup(self.place.cleanup)
@@ -39,7 +39,7 @@ class OneACard(unittest.TestCase):
             env={**os.environ, "PATH": f"{self.path}:{os.environ['PATH']}", "SEEN": str(self.path / "seen")})
         return done.returncode, sorted((self.path / "seen").read_text().splitlines()), done.stdout + done.stderr
 
-    def test_each_job_runs_once_on_a_card_with_cores_of_its_own(self):
+    def test_each_job_runs_once_on_a_gpu_with_cores_of_its_own(self):
         code, seen, _ = self.run_jobs("# none\na 'b c'\n\nd\ne\nf")
         self.assertEqual(code, 0)
         self.assertEqual(sorted(line.split(" ", 2)[2] for line in seen), ["a b c", "d", "e", "f"])
