@@ -1,16 +1,29 @@
-//! Linux: makes the program's `cblas_sgemm` (src/blas) visible to `libmlx.so`.
+//! Linux: makes the program's `cblas_sgemm` (src/blas) and NVRTC's functions (src/fused/cuda/nvrtc.rs) visible to `libmlx.so`.
 //! Release builds: records the commit, so that results can name it wherever the binary is copied. Debug builds record
 //! nothing: they are never measured, and are rebuilt too often to look each time.
 
 use std::process::Command;
+
+const EXPORTED: [&str; 8] = [
+    "cblas_sgemm",
+    "nvrtcCreateProgram",
+    "nvrtcAddNameExpression",
+    "nvrtcCompileProgram",
+    "nvrtcGetCUBINSize",
+    "nvrtcGetCUBIN",
+    "nvrtcGetLoweredName",
+    "nvrtcDestroyProgram",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let is = |name, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     if is("CARGO_CFG_TARGET_OS", "linux") && std::env::var_os("CARGO_FEATURE_MLX").is_some() {
         // The first keeps the linker from dropping what no Rust code calls, the second exports it.
-        println!("cargo:rustc-link-arg=-Wl,--undefined=cblas_sgemm");
-        println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol=cblas_sgemm");
+        for name in EXPORTED {
+            println!("cargo:rustc-link-arg=-Wl,--undefined={name}");
+            println!("cargo:rustc-link-arg=-Wl,--export-dynamic-symbol={name}");
+        }
     }
     if is("PROFILE", "release") {
         record_commit();

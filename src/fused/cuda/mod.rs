@@ -1,10 +1,10 @@
 //! Our own kernels for NVIDIA GPUs, for what a step of few tokens is made of: products of a few rows with a weight matrix, with
 //! the norm before them and what follows them, quantised weights unpacked for products of many rows, and attention with rotary
-//! embedding and cache. MLX compiles them where they run.
+//! embedding and cache. MLX compiles them where they run, and `nvrtc` keeps what comes out.
 //!
 //! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here, in
-//! bfloat16 and for up to 32 rows, a layer is five kernels, and the products read their weights once, close to memory speed. Like our operations on the CPU, they
-//! compute a row in an order that does not depend on the rows beside it.
+//! bfloat16 and for up to 32 rows, a layer is five kernels, and the products read their weights once, close to memory speed. Like
+//! our operations on the CPU, they compute a row in an order that does not depend on the rows beside it.
 //!
 //! Arrays must be float16 or bfloat16; everything else is left to MLX, and so is all where the system's library was
 //! chosen instead of ours. `examples/cuda_check.rs` compares them with MLX's operations on a machine with such a GPU.
@@ -13,7 +13,11 @@
 //! inputs and says which shapes it serves.
 
 mod attention;
+#[cfg(target_os = "linux")]
+mod kept;
 mod kernel;
+#[cfg(target_os = "linux")]
+mod nvrtc;
 mod product;
 mod unpack;
 
