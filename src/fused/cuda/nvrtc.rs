@@ -1,6 +1,6 @@
 //! Keeps what NVIDIA's compiler makes of CUDA kernels for the next start of the program.
 //!
-//! MLX compiles custom kernels in every process, which takes a second or more each, and a model's t(1..128) has about thirty of
+//! MLX compiles custom kernels in every process, which takes a second or more each, and a model's t(1..128) has about twenty of
 //! them. As with `cblas_sgemm` (see `crate::blas`), the program exports the compiler's functions itself, `libmlx.so` calls these,
 //! and they pass on to the compiler what is not found in `ridgepoint/kernels` of the user's cache folder (`XDG_CACHE_HOME`, or
 //! `~/.cache`). A file there is one kernel, about 60 kB; they may be removed at any time. What cannot be read or written there is
