@@ -1,6 +1,7 @@
 //! A figure in the formats that papers and pages take.
 
 use super::Width;
+use super::dashes::in_pieces;
 use super::data::Data;
 use super::style::{GRID, INK};
 use anyhow::{Context, Result, anyhow};
@@ -59,7 +60,7 @@ impl Figure {
     /// At 300 dots an inch.
     pub fn png(&self) -> Result<Vec<u8>> {
         let scale = DOTS_PER_INCH * self.width.inches() / self.scene.width;
-        let drawn = PngBackend::new().with_scale(scale as f32).render_scene(&self.scene);
+        let drawn = PngBackend::new().with_scale(scale as f32).render_scene(&in_pieces(&self.scene));
         drawn.map_err(|error| anyhow!("{}.png: {error}", self.name))
     }
 

@@ -5,6 +5,7 @@
 
 mod acceptance;
 mod cost;
+mod dashes;
 mod data;
 mod files;
 mod regimes;
