@@ -27,6 +27,7 @@ pub(crate) use grouped::multiply_grouped;
 pub(crate) use kernel::{BytesProduct, GROUP, GroupedProduct, Product};
 use product::Engine;
 pub(crate) use product::Shared;
+pub(crate) use system::{file_of, lookup};
 
 // A C symbol carries no state, so what it needs is global: these three and the engine built from them.
 static SYSTEM_CHOSEN: AtomicBool = AtomicBool::new(false);

@@ -97,13 +97,15 @@ fn loaded(library: &str) -> *mut c_void {
     if handle.is_null() { RTLD_DEFAULT } else { handle }
 }
 
-fn lookup(library: *mut c_void, symbol: &CStr) -> Option<*mut c_void> {
+/// Where a symbol lies, in a library or as `RTLD_DEFAULT` and `RTLD_NEXT` say.
+pub(crate) fn lookup(library: *mut c_void, symbol: &CStr) -> Option<*mut c_void> {
     // SAFETY: dlsym only reads the name.
     let address = unsafe { dlsym(library, symbol.as_ptr()) };
     (!address.is_null()).then_some(address)
 }
 
-fn file_of(address: *mut c_void) -> Option<String> {
+/// The file that holds what lies at an address.
+pub(crate) fn file_of(address: *mut c_void) -> Option<String> {
     let mut info = MaybeUninit::<Dl_info>::zeroed();
     // SAFETY: dladdr fills `info` and returns nonzero, or leaves it zeroed; the name lives as long as the library.
     unsafe {

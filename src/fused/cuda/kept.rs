@@ -1,6 +1,6 @@
 //! A compiled kernel in a file: the hash of the rest, a line for each name and its symbol, an empty line, and the machine code.
 
-use sha2::{Digest, Sha256};
+use crate::scenario::sha256_hex;
 use std::ffi::CString;
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +19,7 @@ impl Kernel {
     pub fn read(file: &Path) -> Option<Kernel> {
         let bytes = std::fs::read(file).ok()?;
         let (hash, rest) = bytes.split_at_checked(HASH)?;
-        if hash != hex(Sha256::new_with_prefix(rest)).as_bytes() {
+        if hash != sha256_hex(rest).as_bytes() {
             return None;
         }
         let end = rest.windows(2).position(|pair| pair == b"\n\n")?;
@@ -43,14 +43,10 @@ impl Kernel {
         std::fs::create_dir_all(folder)?;
         // Another process may write the same.
         let own = file.with_extension(format!("{}.part", std::process::id()));
-        let whole = [hex(Sha256::new_with_prefix(&rest)).as_bytes(), &rest].concat();
+        let whole = [sha256_hex(&rest).as_bytes(), &rest].concat();
         let mut part = std::fs::File::create(&own)?;
         part.write_all(&whole).and_then(|()| std::fs::rename(&own, file)).inspect_err(|_| {
             let _ = std::fs::remove_file(&own);
         })
     }
-}
-
-pub fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,10 +13,8 @@
 //! inputs and says which shapes it serves.
 
 mod attention;
-#[cfg(target_os = "linux")]
 mod kept;
 mod kernel;
-#[cfg(target_os = "linux")]
 mod nvrtc;
 mod product;
 mod unpack;
