@@ -35,7 +35,7 @@ mod linux {
     const CONTEXTS: [i32; 5] = [256, 1024, 2048, 4096, 16384];
     /// Sequences, and tokens of each.
     const SIZES: [(i32, &[i32]); 3] =
-        [(1, &[1, 8, 16, 32, 48, 64]), (4, &[1, 4, 8, 9, 16, 17, 24, 32]), (16, &[1, 2, 4, 8, 9, 16])];
+        [(1, &[1, 8, 16, 32, 48, 64, 96, 128]), (4, &[1, 4, 8, 9, 16, 17, 24, 32]), (16, &[1, 2, 4, 8, 9, 16])];
 
     pub fn main() -> Result<()> {
         let repeats: usize = std::env::args().nth(1).map_or(Ok(15), |n| n.parse()).context("REPEATS is no number")?;
@@ -77,7 +77,7 @@ mod linux {
     /// A cache that holds `context` tokens of `batch` sequences, with room for more.
     fn held(context: i32, batch: i32) -> Result<KvCache> {
         let mut cache = KvCache::new(LAYERS);
-        cache.reserve(context + 64);
+        cache.reserve(context + 128);
         for layer in 0..LAYERS {
             let heads = || normal(&[batch, HEADS.keys, context, HEADS.head_dim]);
             cache.update(layer, &heads()?, &heads()?)?;

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
 /// Tokens of a sequence that are served.
-const MAX_WIDTH: i32 = 64;
+const MAX_WIDTH: i32 = 128;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -36,7 +36,8 @@ impl Heads {
     fn wins(&self, batch: i32, width: i32, held: i32) -> bool {
         let tiles = self.tiles(width);
         let cached = held <= 2048 && batch * width <= 128;
-        width <= MAX_WIDTH && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
+        // More is not measured yet.
+        width <= 64 && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
     }
 
     /// Pieces that the tokens of a sequence are cut into: a block has rows for so many.
