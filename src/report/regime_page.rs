@@ -39,11 +39,11 @@ pub fn regime_page(page: &RegimePage, command: &str) -> String {
 fn tuned(page: &RegimePage) -> String {
     let measured = || page.tuned.iter().filter(|part| !part.supposed);
     let sentences = measured().map(|part| {
-        let warned = part.choice.warnings.len();
-        let warned = if warned > 0 {
-            format!(" *{warned} warnings: `ridgepoint analyze {}`.*", part.row.folder)
-        } else {
-            String::new()
+        let folder = &part.row.folder;
+        let warned = match part.choice.warnings.len() {
+            0 => String::new(),
+            1 => format!(" *1 warning: `ridgepoint analyze {folder}`.*"),
+            many => format!(" *{many} warnings: `ridgepoint analyze {folder}`.*"),
         };
         format!("- **{}, {}.** {}{warned}", part.row.machine, part.row.drafter, sentence(&part.choice, part.why))
     });

@@ -1,6 +1,7 @@
 //! Dashed lines as pieces of their own, for the library's PNG files: there a pattern begins anew at each point of a line, so that
 //! a curve of many points is not dashed at all.
 
+use kuva::render::color::Color;
 use kuva::render::render::{Primitive, Scene};
 
 /// A scene of this one's with every dashed line in pieces.
@@ -22,7 +23,7 @@ fn cut(element: &Primitive) -> Vec<Primitive> {
         Primitive::PolyLine { points, stroke, stroke_width, stroke_dasharray } => {
             (Some(points.clone()), stroke, *stroke_width, stroke_dasharray)
         }
-        Primitive::Path(path) if path.fill.is_none() => {
+        Primitive::Path(path) if matches!(path.fill, None | Some(Color::None)) => {
             (corners(&path.d), &path.stroke, path.stroke_width, &path.stroke_dasharray)
         }
         _ => return whole(),
@@ -93,7 +94,10 @@ fn between(points: &[(f64, f64)], from: f64, to: f64) -> Vec<(f64, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Width;
+    use super::super::style::{ACCENT, Drawing};
     use super::*;
+    use kuva::plot::LineStyle;
 
     #[test]
     fn a_pattern_goes_on_over_the_points_of_a_line() {
@@ -105,6 +109,29 @@ mod tests {
         assert_eq!(ends(dashes(&points, &[4.0, 2.0], 1.0)), [(0.5, 3.5), (6.5, 9.0)], "round ends");
         let corner = [(0.0, 0.0), (3.0, 0.0), (3.0, 4.0)];
         assert_eq!(dashes(&corner, &[5.0, 9.0], 0.0), [[(0.0, 0.0), (3.0, 0.0), (3.0, 2.0)]]);
+    }
+
+    #[test]
+    fn a_curve_becomes_several_lines_of_its_colour() {
+        let mut drawing = Drawing::default();
+        let curve: Vec<(f64, f64)> = (0..128).map(|x| (f64::from(x), f64::from(x % 2))).collect();
+        drawing.line(curve, ACCENT, LineStyle::Dashed, "");
+        let width = Width { points: 252.0 };
+        let scene = drawing.scene(width, 150.0, "x", "y", |layout| layout);
+        let coloured = |scene: &Scene| -> Vec<bool> {
+            let accent = |stroke: &Color| matches!(stroke, Color::Rgb(0xd5, 0x5e, 0));
+            let dashed = scene.elements.iter().filter_map(|element| match element {
+                Primitive::PolyLine { stroke, stroke_dasharray, .. } if accent(stroke) => {
+                    Some(stroke_dasharray.is_some())
+                }
+                Primitive::Path(path) if accent(&path.stroke) => Some(path.stroke_dasharray.is_some()),
+                _ => None,
+            });
+            dashed.collect()
+        };
+        assert_eq!(coloured(&scene), [true]);
+        let pieces = coloured(&in_pieces(&scene));
+        assert!(pieces.len() > 20 && !pieces.contains(&true), "{pieces:?}");
     }
 
     #[test]
