@@ -4,6 +4,7 @@ use crate::scenario::sha256_hex;
 use std::ffi::CString;
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Characters of a hash in hexadecimal.
 const HASH: usize = 64;
@@ -48,5 +49,38 @@ impl Kernel {
         part.write_all(&whole).and_then(|()| std::fs::rename(&own, file)).inspect_err(|_| {
             let _ = std::fs::remove_file(&own);
         })
+    }
+}
+
+/// Removes kernels that were written longer ago than `age`, and parts of such: another program's, or not missed much.
+pub fn remove_old(folder: &Path, age: Duration) {
+    let Ok(files) = std::fs::read_dir(folder) else { return };
+    let ours = |path: &Path| path.extension().is_some_and(|ending| ending == "cubin" || ending == "part");
+    for file in files.flatten().filter(|file| ours(&file.path())) {
+        let written = file.metadata().and_then(|metadata| metadata.modified());
+        if written.is_ok_and(|written| SystemTime::now().duration_since(written).is_ok_and(|since| since > age)) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_kernels_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        for (name, days) in [("a.cubin", 10), ("b.cubin", 8), ("c.1.part", 10), ("notes.txt", 10)] {
+            let file = std::fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - day * days).unwrap();
+        }
+        remove_old(folder.path(), 9 * day);
+        let mut left: Vec<_> =
+            std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["b.cubin", "notes.txt"]);
+        remove_old(&folder.path().join("none"), day);
     }
 }

@@ -3,12 +3,12 @@
 //! MLX keeps its own kernels, and compiles custom ones in every process, which takes a second or more each; a model's t(1..128)
 //! has about twenty of them. As with `cblas_sgemm` (see `crate::blas`), the program exports the compiler's functions itself,
 //! `libmlx.so` calls these, and they pass on to the compiler what is not found in `ridgepoint/kernels` of the user's cache folder
-//! (`XDG_CACHE_HOME`, or `~/.cache`). A file there is one kernel, about 60 kB; they may be removed at any time. What cannot be
-//! read or written there is compiled as before.
+//! (`XDG_CACHE_HOME`, or `~/.cache`). A file there is one kernel, about 60 kB; they may be removed at any time, and are
+//! after 90 days. What cannot be read or written there is compiled as before.
 //!
 //! Exported is what MLX asks about a kernel that was compiled for a processor (`sm_90`): nothing else is kept.
 
-use super::kept::Kernel;
+use super::kept::{Kernel, remove_old};
 use crate::blas::{file_of, lookup};
 use crate::scenario::sha256_hex;
 use libc::RTLD_NEXT;
@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 type Handle = *mut c_void;
 
@@ -23,6 +24,8 @@ const SUCCESS: c_int = 0;
 /// The compiler's own code for what should not happen.
 const INTERNAL_ERROR: c_int = 11;
 
+/// A kernel is compiled again once in this time, and one of an earlier program does not stay for ever.
+const AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// What MLX calls a program that it does not keep itself.
 const CUSTOM: &[u8] = b"custom_kernel_";
 /// Headers that stand for all in a folder: what kernels use is in them, or its version is.
@@ -220,6 +223,9 @@ fn kernels() -> Option<&'static Kernels> {
             let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
             let cache = variable("XDG_CACHE_HOME").or_else(|| Some(std::env::home_dir()?.join(".cache")));
             let cache = cache.map(|cache| cache.join("ridgepoint/kernels")).zip(version());
+            if let Some((folder, _)) = &cache {
+                remove_old(folder, AGE);
+            }
             Some(Kernels { compiler, cache, programs: Mutex::default() })
         })
         .as_ref()
