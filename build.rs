@@ -4,6 +4,7 @@
 
 use std::process::Command;
 
+/// C functions of the program that stand before a library's.
 const EXPORTED: [&str; 8] = [
     "cblas_sgemm",
     "nvrtcCreateProgram",

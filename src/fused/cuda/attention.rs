@@ -10,8 +10,9 @@ use std::sync::OnceLock;
 /// Places of the cache that a block takes at a time, and rows of queries.
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
-/// Tokens of a sequence that are served.
+/// Tokens of a sequence that the kernel takes, and up to how many it was compared with MLX's operations.
 const MAX_WIDTH: i32 = 128;
+const COMPARED_WIDTH: i32 = 64;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -36,8 +37,7 @@ impl Heads {
     fn wins(&self, batch: i32, width: i32, held: i32) -> bool {
         let tiles = self.tiles(width);
         let cached = held <= 2048 && batch * width <= 128;
-        // More is not measured yet.
-        width <= 64 && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
+        width <= COMPARED_WIDTH && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
     }
 
     /// Pieces that the tokens of a sequence are cut into: a block has rows for so many.

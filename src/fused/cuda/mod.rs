@@ -1,6 +1,6 @@
 //! Our own kernels for NVIDIA GPUs, for what a step of few tokens is made of: products of a few rows with a weight matrix, with
 //! the norm before them and what follows them, quantised weights unpacked for products of many rows, and attention with rotary
-//! embedding and cache. MLX compiles them where they run, and `nvrtc` keeps what comes out.
+//! embedding and cache. MLX compiles them where they run, and `nvrtc` caches what comes out.
 //!
 //! MLX launches about 15 kernels a layer, and its few-row products reach a fraction of the memory's bandwidth; here, in
 //! bfloat16 and for up to 32 rows, a layer is five kernels, and the products read their weights once, close to memory speed. Like
@@ -13,7 +13,7 @@
 //! inputs and says which shapes it serves.
 
 mod attention;
-mod kept;
+mod cubin;
 mod kernel;
 mod nvrtc;
 mod product;

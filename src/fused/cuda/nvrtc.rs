@@ -1,14 +1,14 @@
-//! Keeps what NVIDIA's compiler makes of CUDA kernels for the next start of the program.
+//! The kernel cache: what NVIDIA's run-time compiler makes of CUDA kernels, for the next start of the program.
 //!
-//! MLX keeps its own kernels, and compiles custom ones in every process, which takes a second or more each; a model's t(1..128)
+//! MLX caches its own kernels, and compiles custom ones in every process, which takes a second or more each; a model's t(1..128)
 //! has about twenty of them. As with `cblas_sgemm` (see `crate::blas`), the program exports the compiler's functions itself,
 //! `libmlx.so` calls these, and they pass on to the compiler what is not found in `ridgepoint/kernels` of the user's cache folder
-//! (`XDG_CACHE_HOME`, or `~/.cache`). A file there is one kernel, about 60 kB; they may be removed at any time, and are
+//! (`XDG_CACHE_HOME`, or `~/.cache`). A file there is one kernel, about 250 kB; they may be removed at any time, and are
 //! after 90 days. What cannot be read or written there is compiled as before.
 //!
-//! Exported is what MLX asks about a kernel that was compiled for a processor (`sm_90`): nothing else is kept.
+//! Exported is what MLX asks about a kernel that was compiled for a GPU architecture (`sm_90`): nothing else is cached.
 
-use super::kept::{Kernel, remove_old};
+use super::cubin::{Cubin, remove_old};
 use crate::blas::{file_of, lookup};
 use crate::scenario::sha256_hex;
 use libc::RTLD_NEXT;
@@ -24,9 +24,9 @@ const SUCCESS: c_int = 0;
 /// The compiler's own code for what should not happen.
 const INTERNAL_ERROR: c_int = 11;
 
-/// A kernel is compiled again once in this time, and one of an earlier program does not stay for ever.
+/// What an earlier program left is removed after this time; what is in use is compiled again.
 const AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// What MLX calls a program that it does not keep itself.
+/// What MLX calls a program that it does not cache itself.
 const CUSTOM: &[u8] = b"custom_kernel_";
 /// Headers that stand for all in a folder: what kernels use is in them, or its version is.
 const HEADERS: [&str; 4] = ["cuda_fp16.hpp", "cuda_bf16.hpp", "cooperative_groups.h", "cuda/std/__cccl/version.h"];
@@ -55,19 +55,20 @@ struct Program {
     /// Its source and the headers that it came with.
     text: Vec<u8>,
     names: Vec<CString>,
-    /// What was kept of it. The compiler itself knows nothing of it then.
-    kept: Option<Kernel>,
+    /// What the cache has of it. The compiler itself knows nothing of it then.
+    cached: Option<Cubin>,
 }
 
-struct Kernels {
+/// The compiler with a cache before it.
+struct Nvrtc {
     compiler: Compiler,
-    /// Where kernels are kept, and which compiler it is. Nothing where there is no cache folder, or the compiler cannot be told.
+    /// The kernel cache, and which compiler it is. Nothing where there is no cache folder, or the compiler cannot be told.
     cache: Option<(PathBuf, String)>,
     /// By handle.
     programs: Mutex<HashMap<usize, Program>>,
 }
 
-impl Kernels {
+impl Nvrtc {
     fn programs(&self) -> MutexGuard<'_, HashMap<usize, Program>> {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,11 +87,14 @@ impl Kernels {
         let result = unsafe { (self.compiler.create)(program, source, name, count, headers, included) };
         let custom = !name.is_null() && unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(CUSTOM);
         if result == SUCCESS && custom {
-            let headers = (0..count as usize).flat_map(|place| unsafe { [*included.add(place), *headers.add(place)] });
-            let text = std::iter::once(source).chain(headers);
-            let text = text.flat_map(|part| unsafe { CStr::from_ptr(part) }.to_bytes_with_nul().to_vec()).collect();
+            let mut text = Vec::new();
+            let mut add = |part| text.extend(unsafe { CStr::from_ptr(part) }.to_bytes_with_nul());
+            add(source);
+            for place in 0..count as usize {
+                unsafe { [*included.add(place), *headers.add(place)] }.into_iter().for_each(&mut add);
+            }
             let handle = unsafe { *program } as usize;
-            self.programs().insert(handle, Program { text, names: Vec::new(), kept: None });
+            self.programs().insert(handle, Program { text, names: Vec::new(), cached: None });
         }
         result
     }
@@ -107,21 +111,21 @@ impl Kernels {
         let options_read = (0..count as usize).map(|place| unsafe { CStr::from_ptr(*options.add(place)) });
         let file = self.file(program, &options_read.collect::<Vec<_>>());
         if let Some(known) = self.programs().get_mut(&(program as usize)) {
-            let names = |kernel: &Kernel| kernel.symbols.iter().map(|(name, _)| name).eq(&known.names);
-            known.kept = file.as_deref().and_then(Kernel::read).filter(names);
-            if known.kept.is_some() {
+            let names = |cubin: &Cubin| cubin.symbols.iter().map(|(name, _)| name).eq(&known.names);
+            known.cached = file.as_deref().and_then(Cubin::read).filter(names);
+            if known.cached.is_some() {
                 return SUCCESS;
             }
         }
         let result = unsafe { (self.compiler.compile)(program, count, options) };
         if let Some(file) = file.filter(|_| result == SUCCESS) {
             // Without it the next start compiles again.
-            let _ = unsafe { self.compiled(program) }.map(|kernel| kernel.write(&file));
+            let _ = unsafe { self.compiled(program) }.map(|cubin| cubin.write(&file));
         }
         result
     }
 
-    /// Where a program with these options is kept, if it is and machine code is asked for.
+    /// The cache's file for a program with these options, where code for a GPU architecture is asked for.
     fn file(&self, program: Handle, options: &[&CStr]) -> Option<PathBuf> {
         let (folder, compiler) = self.cache.as_ref()?;
         let programs = self.programs();
@@ -135,12 +139,12 @@ impl Kernels {
                 _ => key.extend(option.to_bytes_with_nul()),
             }
         }
-        let for_a_processor = options.iter().any(|option| option.to_bytes().starts_with(b"--gpu-architecture=sm_"));
-        for_a_processor.then(|| folder.join(format!("{}.cubin", sha256_hex(&key))))
+        let for_an_architecture = options.iter().any(|option| option.to_bytes().starts_with(b"--gpu-architecture=sm_"));
+        for_an_architecture.then(|| folder.join(format!("{}.cubin", sha256_hex(&key))))
     }
 
     /// What the compiler has just made.
-    unsafe fn compiled(&self, program: Handle) -> Option<Kernel> {
+    unsafe fn compiled(&self, program: Handle) -> Option<Cubin> {
         let names = self.programs().get(&(program as usize))?.names.clone();
         let mut symbols = Vec::new();
         for name in names {
@@ -154,34 +158,34 @@ impl Kernels {
         if unsafe { (self.compiler.cubin_size)(program, &mut size) } != SUCCESS {
             return None;
         }
-        let mut cubin = vec![0u8; size];
-        let result = unsafe { (self.compiler.cubin)(program, cubin.as_mut_ptr().cast()) };
-        (result == SUCCESS && size > 0).then_some(Kernel { symbols, cubin })
+        let mut code = vec![0u8; size];
+        let result = unsafe { (self.compiler.cubin)(program, code.as_mut_ptr().cast()) };
+        (result == SUCCESS && size > 0).then_some(Cubin { symbols, code })
     }
 
     unsafe fn cubin_size(&self, program: Handle, size: *mut usize) -> c_int {
-        match self.programs().get(&(program as usize)).and_then(|known| known.kept.as_ref()) {
-            Some(kernel) => unsafe { *size = kernel.cubin.len() },
+        match self.programs().get(&(program as usize)).and_then(|known| known.cached.as_ref()) {
+            Some(cubin) => unsafe { *size = cubin.code.len() },
             None => return unsafe { (self.compiler.cubin_size)(program, size) },
         }
         SUCCESS
     }
 
-    unsafe fn cubin(&self, program: Handle, code: *mut c_char) -> c_int {
-        match self.programs().get(&(program as usize)).and_then(|known| known.kept.as_ref()) {
-            Some(Kernel { cubin, .. }) => unsafe { code.copy_from_nonoverlapping(cubin.as_ptr().cast(), cubin.len()) },
-            None => return unsafe { (self.compiler.cubin)(program, code) },
+    unsafe fn cubin(&self, program: Handle, to: *mut c_char) -> c_int {
+        match self.programs().get(&(program as usize)).and_then(|known| known.cached.as_ref()) {
+            Some(Cubin { code, .. }) => unsafe { to.copy_from_nonoverlapping(code.as_ptr().cast(), code.len()) },
+            None => return unsafe { (self.compiler.cubin)(program, to) },
         }
         SUCCESS
     }
 
     unsafe fn lowered_name(&self, program: Handle, name: *const c_char, symbol: *mut *const c_char) -> c_int {
         let programs = self.programs();
-        let Some(kernel) = programs.get(&(program as usize)).and_then(|known| known.kept.as_ref()) else {
+        let Some(cubin) = programs.get(&(program as usize)).and_then(|known| known.cached.as_ref()) else {
             return unsafe { (self.compiler.lowered_name)(program, name, symbol) };
         };
         let wanted = unsafe { CStr::from_ptr(name) };
-        match kernel.symbols.iter().find(|(name, _)| name.as_c_str() == wanted) {
+        match cubin.symbols.iter().find(|(name, _)| name.as_c_str() == wanted) {
             // Valid until the program is destroyed, as the compiler's own.
             Some((_, found)) => unsafe { *symbol = found.as_ptr() },
             None => return INTERNAL_ERROR,
@@ -203,10 +207,10 @@ fn headers(folder: &str) -> Vec<u8> {
     contents.collect::<Vec<_>>().concat()
 }
 
-/// Those of this process, or nothing where the compiler is not loaded.
-fn kernels() -> Option<&'static Kernels> {
-    static KERNELS: OnceLock<Option<Kernels>> = OnceLock::new();
-    KERNELS
+/// That of this process, or nothing where the compiler is not loaded.
+fn nvrtc() -> Option<&'static Nvrtc> {
+    static NVRTC: OnceLock<Option<Nvrtc>> = OnceLock::new();
+    NVRTC
         .get_or_init(|| {
             // SAFETY: the types are those of the compiler's header.
             let compiler = unsafe {
@@ -226,7 +230,7 @@ fn kernels() -> Option<&'static Kernels> {
             if let Some((folder, _)) = &cache {
                 remove_old(folder, AGE);
             }
-            Some(Kernels { compiler, cache, programs: Mutex::default() })
+            Some(Nvrtc { compiler, cache, programs: Mutex::default() })
         })
         .as_ref()
 }
@@ -262,35 +266,35 @@ pub unsafe extern "C" fn nvrtcCreateProgram(
     headers: *const *const c_char,
     included: *const *const c_char,
 ) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.create(program, source, name, count, headers, included) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.create(program, source, name, count, headers, included) })
 }
 
 /// # Safety
 /// As the compiler's own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvrtcAddNameExpression(program: Handle, name: *const c_char) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.add_name(program, name) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.add_name(program, name) })
 }
 
 /// # Safety
 /// As the compiler's own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvrtcCompileProgram(program: Handle, count: c_int, options: *const *const c_char) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.compile(program, count, options) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.compile(program, count, options) })
 }
 
 /// # Safety
 /// As the compiler's own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvrtcGetCUBINSize(program: Handle, size: *mut usize) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.cubin_size(program, size) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.cubin_size(program, size) })
 }
 
 /// # Safety
 /// As the compiler's own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvrtcGetCUBIN(program: Handle, code: *mut c_char) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.cubin(program, code) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.cubin(program, code) })
 }
 
 /// # Safety
@@ -301,14 +305,14 @@ pub unsafe extern "C" fn nvrtcGetLoweredName(
     name: *const c_char,
     symbol: *mut *const c_char,
 ) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.lowered_name(program, name, symbol) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.lowered_name(program, name, symbol) })
 }
 
 /// # Safety
 /// As the compiler's own.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn nvrtcDestroyProgram(program: *mut Handle) -> c_int {
-    kernels().map_or(INTERNAL_ERROR, |all| unsafe { all.destroy(program) })
+    nvrtc().map_or(INTERNAL_ERROR, |all| unsafe { all.destroy(program) })
 }
 
 #[cfg(test)]

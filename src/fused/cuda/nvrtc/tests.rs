@@ -53,9 +53,9 @@ const CODE: &[u8] = b"\x7fE\n\n\0F";
 const SM: &CStr = c"--gpu-architecture=sm_90";
 const FAILS: &CStr = c"--gpu-architecture=sm_1";
 
-fn start(folder: Option<&Path>, version: &str) -> Kernels {
+fn start(folder: Option<&Path>, version: &str) -> Nvrtc {
     let compiler = Compiler { create, add_name, compile, cubin_size, cubin, lowered_name, destroy };
-    Kernels { compiler, cache: folder.map(|folder| (folder.into(), version.into())), programs: Mutex::default() }
+    Nvrtc { compiler, cache: folder.map(|folder| (folder.into(), version.into())), programs: Mutex::default() }
 }
 
 /// A program as MLX has it.
@@ -72,7 +72,7 @@ const ASKED: Asked =
 
 /// What compiling gives, with the symbol of each name and the machine code where it went well, and how often the compiler was
 /// called.
-fn make(all: &Kernels, asked: &Asked) -> (c_int, Vec<CString>, Vec<u8>, u32) {
+fn make(all: &Nvrtc, asked: &Asked) -> (c_int, Vec<CString>, Vec<u8>, u32) {
     let before = COMPILED.get();
     let (mut program, mut size) = (std::ptr::null_mut(), 0);
     let (mut symbols, mut code) = (Vec::new(), Vec::new());
@@ -101,7 +101,7 @@ fn make(all: &Kernels, asked: &Asked) -> (c_int, Vec<CString>, Vec<u8>, u32) {
     }
 }
 
-fn compiled(all: &Kernels, asked: &Asked) -> u32 {
+fn compiled(all: &Nvrtc, asked: &Asked) -> u32 {
     make(all, asked).3
 }
 

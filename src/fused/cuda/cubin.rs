@@ -1,4 +1,5 @@
-//! A compiled kernel in a file: the hash of the rest, a line for each name and its symbol, an empty line, and the machine code.
+//! A compiled kernel in a file of the kernel cache: the hash of the rest, a line for each name and its symbol, an empty line, and
+//! the code.
 
 use crate::scenario::sha256_hex;
 use std::ffi::CString;
@@ -9,28 +10,28 @@ use std::time::{Duration, SystemTime};
 /// Characters of a hash in hexadecimal.
 const HASH: usize = 64;
 
-/// What the compiler makes of a program: each name that was asked for with its symbol, and machine code.
-pub struct Kernel {
+/// What the compiler makes of a program: each name that was asked for with its symbol, and the code for one GPU architecture.
+pub struct Cubin {
     pub symbols: Vec<(CString, CString)>,
-    pub cubin: Vec<u8>,
+    pub code: Vec<u8>,
 }
 
-impl Kernel {
+impl Cubin {
     /// Nothing where there is no such file or it is not whole.
-    pub fn read(file: &Path) -> Option<Kernel> {
+    pub fn read(file: &Path) -> Option<Cubin> {
         let bytes = std::fs::read(file).ok()?;
         let (hash, rest) = bytes.split_at_checked(HASH)?;
         if hash != sha256_hex(rest).as_bytes() {
             return None;
         }
         let end = rest.windows(2).position(|pair| pair == b"\n\n")?;
-        let (lines, cubin) = (&rest[1..=end], rest[end + 2..].to_vec());
+        let (lines, code) = (&rest[1..=end], rest[end + 2..].to_vec());
         let symbols = lines.split_inclusive(|byte| *byte == b'\n').map(|line| {
             let mut parts = line.strip_suffix(b"\n")?.split(|byte| *byte == b'\t');
             let mut part = || CString::new(parts.next()?).ok();
             Some((part()?, part()?))
         });
-        Some(Kernel { symbols: symbols.collect::<Option<_>>()?, cubin })
+        Some(Cubin { symbols: symbols.collect::<Option<_>>()?, code })
     }
 
     /// Whole or not at all.
@@ -39,7 +40,7 @@ impl Kernel {
         for (name, symbol) in &self.symbols {
             rest.extend([name.to_bytes(), b"\t", symbol.to_bytes(), b"\n"].concat());
         }
-        rest.extend([b"\n", self.cubin.as_slice()].concat());
+        rest.extend([b"\n", self.code.as_slice()].concat());
         let folder = file.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder)?;
         // Another process may write the same.
@@ -52,7 +53,7 @@ impl Kernel {
     }
 }
 
-/// Removes kernels that were written longer ago than `age`, and parts of such: another program's, or not missed much.
+/// Removes what was written longer ago than `age`: of an earlier program, or compiled again soon.
 pub fn remove_old(folder: &Path, age: Duration) {
     let Ok(files) = std::fs::read_dir(folder) else { return };
     let ours = |path: &Path| path.extension().is_some_and(|ending| ending == "cubin" || ending == "part");
