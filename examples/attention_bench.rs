@@ -1,9 +1,9 @@
 //! Attention of a few new tokens on an NVIDIA GPU: our kernel beside MLX's operations, one CSV line a case.
 //!
-//!     cargo run --release --example attention_bench [REPEATS]
+//!     cargo run --release --example attention_bench [REPEATS [QUERIES]]
 //!
 //! Eight layers of Mistral-7B's heads in bfloat16, each fed by the one before, for several contexts, batches and widths; µs a
-//! layer, medians over REPEATS (15) runs that alternate. [`cuda::Heads::serve`] goes by it.
+//! layer, medians over REPEATS (15) runs that alternate. QUERIES (32) is the number of query heads for the eight key heads. [`cuda::Heads::serve`] goes by it.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -30,6 +30,7 @@ mod linux {
     use std::time::Instant;
 
     const LAYERS: usize = 8;
+    /// Mistral-7B's; QUERIES may say otherwise.
     const HEADS: Heads = Heads { queries: 32, keys: 8, head_dim: 128, eps: 0.0 };
     const THETA: f32 = 1e6;
     const CONTEXTS: [i32; 5] = [256, 1024, 2048, 4096, 16384];
@@ -39,23 +40,26 @@ mod linux {
 
     pub fn main() -> Result<()> {
         let repeats: usize = std::env::args().nth(1).map_or(Ok(15), |n| n.parse()).context("REPEATS is no number")?;
+        let queries =
+            std::env::args().nth(2).map_or(Ok(HEADS.queries), |n| n.parse()).context("QUERIES is no number")?;
+        let heads = Heads { queries, ..HEADS };
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {
             eprintln!("attention_bench: MLX does not compute on an NVIDIA GPU here; nothing was measured");
             return Ok(());
         }
-        println!("context,batch,width,ours_us,mlx_us,ratio");
+        println!("queries,context,batch,width,ours_us,mlx_us,ratio");
         for context in CONTEXTS {
             for (batch, widths) in SIZES {
                 let [mut ours, mut theirs] = [held(context, batch)?, held(context, batch)?];
                 for &width in widths {
-                    let qkv = normal(&[batch, width, (HEADS.queries + 2 * HEADS.keys) * HEADS.head_dim])?;
+                    let qkv = normal(&[batch, width, (queries + 2 * HEADS.keys) * HEADS.head_dim])?;
                     let mut micros = [vec![], vec![]];
                     // The first run compiles.
                     for repeat in 0..=repeats {
                         for (side, cache) in [&mut ours, &mut theirs].into_iter().enumerate() {
                             let started = Instant::now();
-                            layers(&qkv, cache, side == 0)?.eval()?;
+                            layers(&qkv, cache, heads, side == 0)?.eval()?;
                             if repeat > 0 {
                                 micros[side].push(1e6 * started.elapsed().as_secs_f64() / LAYERS as f64);
                             }
@@ -63,7 +67,7 @@ mod linux {
                     }
                     let [ours, mlx] = micros.map(|micros| median(&micros));
                     let (ours, mlx) = (ours?, mlx?);
-                    println!("{context},{batch},{width},{ours:.1},{mlx:.1},{:.2}", ours / mlx);
+                    println!("{queries},{context},{batch},{width},{ours:.1},{mlx:.1},{:.2}", ours / mlx);
                 }
             }
         }
@@ -88,31 +92,35 @@ mod linux {
     }
 
     /// Attention of all layers over the cache; each takes its queries from the one before.
-    fn layers(qkv: &Array, cache: &mut KvCache, kernel: bool) -> Result<Array> {
+    fn layers(qkv: &Array, cache: &mut KvCache, heads: Heads, kernel: bool) -> Result<Array> {
         let position = Position::new(&Array::from_slice(&[0.1f32; 64], &[1, HEADS.head_dim / 2]), cache.len())?;
-        let rest = qkv.try_index((.., .., HEADS.queries * HEADS.head_dim..))?;
+        let rest = qkv.try_index((.., .., heads.queries * heads.head_dim..))?;
         let mut qkv = qkv.clone();
         let mut y = qkv.clone();
         for index in 0..LAYERS {
-            y = if kernel { ours(&qkv, index, cache, &position)? } else { composed(&qkv, index, cache)? };
+            y = if kernel {
+                ours(&qkv, index, cache, heads, &position)?
+            } else {
+                composed(&qkv, index, cache, heads.queries)?
+            };
             qkv = concatenate(&[&y, &rest], -1)?;
         }
         Ok(y)
     }
 
-    fn ours(qkv: &Array, index: usize, cache: &mut KvCache, position: &Position) -> Result<Array> {
+    fn ours(qkv: &Array, index: usize, cache: &mut KvCache, heads: Heads, position: &Position) -> Result<Array> {
         let layer = cache.layer(index, qkv.dim(1), &[qkv.dim(0), HEADS.keys, HEADS.head_dim], qkv.dtype())?;
         if layer.turns.is_none() {
-            layer.turns = Some(HEADS.turns(qkv.dim(0))?);
+            layer.turns = Some(heads.turns(qkv.dim(0))?);
         }
         let turns = layer.turns.as_ref().context("just made")?;
         let buffers = Buffers { keys: &layer.keys, values: &layer.values, turns, written: layer.written.as_ref() };
-        let y = cuda::attention(qkv, buffers, HEADS, position, None)?;
+        let y = cuda::attention(qkv, buffers, heads, position, None)?;
         layer.written = Some(y.clone());
         Ok(y)
     }
 
-    fn composed(qkv: &Array, index: usize, cache: &mut KvCache) -> Result<Array> {
+    fn composed(qkv: &Array, index: usize, cache: &mut KvCache, queries: i32) -> Result<Array> {
         let (batch, width, size) = (qkv.dim(0), qkv.dim(1), HEADS.head_dim);
         let heads = |from: i32, count: i32| -> Result<Array> {
             let part = qkv.try_index((.., .., from * size..(from + count) * size))?;
@@ -120,8 +128,9 @@ mod linux {
         };
         let position = cache.len();
         let rotated = |heads: Array| rope(&heads, size, false, Some(THETA), 1.0, position, None);
-        let (queries, keys) = (rotated(heads(0, HEADS.queries)?)?, rotated(heads(HEADS.queries, HEADS.keys)?)?);
-        let values = heads(HEADS.queries + HEADS.keys, HEADS.keys)?;
+        let keys = rotated(heads(queries, HEADS.keys)?)?;
+        let values = heads(queries + HEADS.keys, HEADS.keys)?;
+        let queries = rotated(heads(0, queries)?)?;
         let (keys, values) = cache.update(index, &keys, &values)?;
         let mask = (width > 1).then_some(ScaledDotProductAttentionMask::Causal);
         let scale = (size as f32).powf(-0.5);

@@ -10,9 +10,8 @@ use std::sync::OnceLock;
 /// Places of the cache that a block takes at a time, and rows of queries.
 const PLACES: i32 = 64;
 const ROWS: i32 = 32;
-/// Tokens of a sequence that the kernel takes, and up to how many it was compared with MLX's operations.
+/// Tokens of a sequence that the kernel takes.
 const MAX_WIDTH: i32 = 128;
-const COMPARED_WIDTH: i32 = 64;
 /// Parts that the places of a head may be cut into.
 const MAX_PARTS: i32 = 64;
 
@@ -37,7 +36,7 @@ impl Heads {
     fn wins(&self, batch: i32, width: i32, held: i32) -> bool {
         let tiles = self.tiles(width);
         let cached = held <= 2048 && batch * width <= 128;
-        width <= COMPARED_WIDTH && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
+        width <= MAX_WIDTH && batch * width <= 256 && (tiles <= 2 || batch * tiles <= 8 || cached)
     }
 
     /// Pieces that the tokens of a sequence are cut into: a block has rows for so many.
@@ -148,11 +147,11 @@ mod tests {
     fn the_faster_kernel_is_taken() {
         let heads = Heads { queries: 32, keys: 8, head_dim: 128, eps: 0.0 };
         for (held, batch, width) in
-            [(256, 1, 64), (256, 4, 32), (2048, 4, 32), (16384, 1, 48), (16384, 4, 16), (16384, 16, 16)]
+            [(256, 1, 128), (256, 4, 32), (2048, 4, 32), (16384, 1, 48), (16384, 4, 16), (16384, 16, 16)]
         {
             assert!(heads.wins(batch, width, held), "{batch} x {width} behind {held}");
         }
-        for (held, batch, width) in [(4096, 4, 17), (4096, 4, 32), (16384, 4, 24), (256, 1, 65), (16384, 32, 16)] {
+        for (held, batch, width) in [(4096, 4, 17), (4096, 4, 32), (16384, 4, 24), (4096, 1, 96), (16384, 32, 16)] {
             assert!(!heads.wins(batch, width, held), "{batch} x {width} behind {held}");
         }
     }
