@@ -3,7 +3,8 @@
 //!     cargo run --release --example attention_bench [REPEATS [QUERIES]]
 //!
 //! Eight layers of Mistral-7B's heads in bfloat16, each fed by the one before, for several contexts, batches and widths; µs a
-//! layer, medians over REPEATS (15) runs that alternate. QUERIES (32) is the number of query heads for the eight key heads. [`cuda::Heads::serve`] goes by it.
+//! layer, medians over REPEATS (15) runs that alternate. QUERIES (32), a multiple of 8, is the number of query heads
+//! for the eight key heads. [`cuda::Heads::serve`] goes by it.
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
@@ -17,7 +18,7 @@ fn main() -> anyhow::Result<()> {
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use anyhow::{Context, Result};
+    use anyhow::{Context, Result, ensure};
     use mlx_rs::fast::{ScaledDotProductAttentionMask, rope, scaled_dot_product_attention};
     use mlx_rs::ops::concatenate;
     use mlx_rs::ops::indexing::TryIndexOp;
@@ -42,6 +43,10 @@ mod linux {
         let repeats: usize = std::env::args().nth(1).map_or(Ok(15), |n| n.parse()).context("REPEATS is no number")?;
         let queries =
             std::env::args().nth(2).map_or(Ok(HEADS.queries), |n| n.parse()).context("QUERIES is no number")?;
+        ensure!(
+            queries % HEADS.keys == 0 && (1..=32).contains(&(queries / HEADS.keys)),
+            "QUERIES is no 8, 16, ... 256"
+        );
         let heads = Heads { queries, ..HEADS };
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {

@@ -43,6 +43,11 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     Ok(kind)
 }
 
+/// Whether MLX launches kernels as graphs that it keeps: CUDA's, on Linux.
+pub fn launches_graphs() -> bool {
+    cfg!(target_os = "linux") && matches!(Device::default().get_type(), Ok(DeviceType::Gpu))
+}
+
 /// MLX would fill nearly all of a GPU's memory with what it frees, and CUDA's graphs and plans would have no room.
 #[cfg(target_os = "linux")]
 fn leave_room() -> Result<()> {
@@ -91,5 +96,6 @@ mod tests {
     fn selecting_the_cpu_makes_it_the_default_device() {
         assert_eq!(select(Some(DeviceKind::Cpu)).unwrap(), DeviceKind::Cpu);
         assert!(matches!(Device::default().get_type().unwrap(), DeviceType::Cpu));
+        assert!(!launches_graphs());
     }
 }

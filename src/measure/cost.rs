@@ -5,6 +5,7 @@ use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::decode::{accept, plain, prefill};
 use crate::draft::Drafter;
+use crate::machine::device;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
@@ -140,4 +141,47 @@ pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize, sa
     let seconds = started.elapsed().as_secs_f64();
     drafter.settle(text)?;
     Ok(seconds)
+}
+
+/// How often something is run for one sample. Behind another shape a forward on an NVIDIA GPU is dearer than behind one of its own,
+/// and decoding repeats its shapes, so there a sample comes right behind an untimed run of the same.
+pub fn runs_a_sample() -> u32 {
+    if device::launches_graphs() { 2 } else { 1 }
+}
+
+/// The seconds of the last of [`runs_a_sample`] runs; of one where nothing is `taken`, which warms up.
+pub fn sample(taken: Option<usize>, run: impl FnMut() -> Result<f64>) -> Result<f64> {
+    last_of(taken.map_or(1, |_| runs_a_sample()), run)
+}
+
+fn last_of(runs: u32, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
+    for _ in 1..runs {
+        run()?;
+    }
+    run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::bail;
+
+    #[test]
+    fn the_last_run_is_the_sample_and_the_first_failure_its_error() {
+        let seconds = |runs| {
+            let mut count = 0.0;
+            last_of(runs, || {
+                count += 1.0;
+                Ok(count)
+            })
+        };
+        assert_eq!(seconds(1).unwrap(), 1.0);
+        assert_eq!(seconds(2).unwrap(), 2.0);
+        let mut count = 0;
+        let failed = last_of(2, || {
+            count += 1;
+            bail!("run {count}")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "run 1");
+    }
 }

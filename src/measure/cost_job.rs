@@ -1,7 +1,7 @@
 //! `cost`: t(b) of one model on the whole grid of widths, contexts and batches, and its drafters' proposals.
 
 use super::Progress;
-use super::cost::{CHAIN, ForwardTimer, begin, proposal};
+use super::cost::{CHAIN, ForwardTimer, begin, proposal, runs_a_sample, sample};
 use super::passes::{Passes, Sample, Sampler};
 use super::samples::{Limits, Subject};
 use crate::decode::sampling::Sampling;
@@ -85,7 +85,8 @@ impl CostJob<'_> {
         let mut timers = self.timers()?;
         progress.step();
         if let Some(deadline) = self.deadline {
-            let kept = thinned(&rows, deadline.saturating_duration_since(Instant::now()), &mut timers)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            let kept = thinned(&rows, left, runs_a_sample(), &mut timers)?;
             if kept.len() < rows.len() {
                 progress.note(&format!(
                     "the time budget allows {} of {} widths; more time measures the others too",
@@ -160,8 +161,8 @@ struct Timers<'a> {
 type Reader = (Box<dyn Drafter>, Vec<u32>);
 
 impl Sampler for Timers<'_> {
-    fn time(&mut self, row: &CostRow, _taken: Option<usize>) -> Result<Sample> {
-        Ok(self.seconds(row).map_err(|error| format!("{error:#}")))
+    fn time(&mut self, row: &CostRow, taken: Option<usize>) -> Result<Sample> {
+        Ok(sample(taken, || self.seconds(row)).map_err(|error| format!("{error:#}")))
     }
 
     fn go_on(&mut self, _pass: u64) -> Result<bool> {
@@ -202,9 +203,9 @@ fn widths(rows: &[CostRow]) -> usize {
     rows.iter().filter(|row| row.role == Role::Target).map(|row| row.width).collect::<BTreeSet<_>>().len()
 }
 
-/// The rows that a warm-up and [`FEWEST_PASSES`] passes have the time for, as foretold by a forward of the narrowest and of the
+/// The rows that a warm-up and [`FEWEST_PASSES`] passes of `runs` runs a sample have the time for, as foretold by a forward of the narrowest and of the
 /// widest kind at each context and batch: all, or every second, fourth, ... width and the two ends.
-fn thinned(rows: &[CostRow], time: Duration, sampler: &mut dyn Sampler) -> Result<Vec<CostRow>> {
+fn thinned(rows: &[CostRow], time: Duration, runs: u32, sampler: &mut dyn Sampler) -> Result<Vec<CostRow>> {
     let is_forward = |row: &CostRow| row.role == Role::Target && row.mode == Mode::Sync;
     let ends: BTreeSet<u64> = rows.iter().filter(|row| is_forward(row)).map(|row| row.width).collect();
     let (Some(&first), Some(&last)) = (ends.first(), ends.last()) else { return Ok(rows.to_vec()) };
@@ -231,7 +232,7 @@ fn thinned(rows: &[CostRow], time: Duration, sampler: &mut dyn Sampler) -> Resul
             place.is_multiple_of(stride) || width == last
         };
         let kept: Vec<CostRow> = rows.iter().filter(|row| !is_forward(row) || keep(row.width)).cloned().collect();
-        let seconds = (FEWEST_PASSES + 1) as f64 * kept.iter().map(expected).sum::<f64>();
+        let seconds = (1 + FEWEST_PASSES * u64::from(runs)) as f64 * kept.iter().map(expected).sum::<f64>();
         if seconds <= time.as_secs_f64() || stride >= all.len() {
             return Ok(kept);
         }
@@ -261,14 +262,17 @@ mod tests {
     #[test]
     fn a_short_budget_leaves_evenly_spread_widths_and_both_ends() {
         let rows: Vec<CostRow> = (1..=9).map(|width| CostRow { width, ..CostRow::default() }).collect();
-        let left = |seconds: u64| -> Vec<u64> {
-            let kept = thinned(&rows, Duration::from_secs(seconds), &mut AsLongAsWide).unwrap();
+        let left_of = |seconds: u64, runs: u32| -> Vec<u64> {
+            let kept = thinned(&rows, Duration::from_secs(seconds), runs, &mut AsLongAsWide).unwrap();
             kept.iter().map(|row| row.width).collect()
         };
+        let left = |seconds| left_of(seconds, 1);
         assert_eq!(left(4 * 45), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
         assert_eq!(left(4 * 45 - 1), [1, 3, 5, 7, 9]);
         assert_eq!(left(4 * 25 - 1), [1, 5, 9]);
         assert_eq!(left(4 * 15 - 1), [1, 9]);
         assert_eq!(left(1), [1, 9]);
+        assert_eq!(left_of(7 * 45, 2), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(left_of(7 * 45 - 1, 2), [1, 3, 5, 7, 9]);
     }
 }

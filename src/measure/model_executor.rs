@@ -1,6 +1,6 @@
 //! The executor that runs a model on this machine.
 
-use super::cost::{ForwardTimer, begin, proposal};
+use super::cost::{self, ForwardTimer, begin, proposal};
 use super::executor::{Executor, Rules, TimedRun, TracedDraft, TracedToken, TracedTokens, Work};
 use super::model_trace;
 use super::runs::{Drafters, first_divergence, logit_margin, run_arm};
@@ -248,16 +248,16 @@ impl Executor for ModelExecutor<'_> {
         Ok(())
     }
 
-    fn time(&mut self, sample: &CostRow, _taken: Option<usize>) -> Result<f64> {
+    fn time(&mut self, sample: &CostRow, taken: Option<usize>) -> Result<f64> {
         let timer = self.timer.as_mut().context("the samples were not prepared")?;
-        match (sample.role, sample.mode) {
+        cost::sample(taken, || match (sample.role, sample.mode) {
             (Role::Drafter, _) => {
                 let drafter = find(&mut self.drafters, &sample.drafter)?;
                 proposal(drafter.as_mut(), &self.behind, sample.width as usize, &self.texts.sampling)
             }
             (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
             (Role::Target, Mode::Sync) => timer.forward(sample.width as usize),
-        }
+        })
     }
 
     fn most_bandwidth(&self, sample: &CostRow) -> f64 {

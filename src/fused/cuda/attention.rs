@@ -142,7 +142,7 @@ fn kernel() -> &'static Kernel {
 mod tests {
     use super::Heads;
 
-    /// The cases on both sides of even that `examples/attention_bench.rs` found with these heads on an H200.
+    /// The cases on both sides of even that `examples/attention_bench.rs` found with these heads on H200s; near it hosts differ.
     #[test]
     fn the_faster_kernel_is_taken() {
         let heads = Heads { queries: 32, keys: 8, head_dim: 128, eps: 0.0 };
