@@ -43,8 +43,8 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     Ok(kind)
 }
 
-/// Whether MLX launches kernels as graphs that it keeps: CUDA's, on Linux.
-pub fn launches_graphs() -> bool {
+/// Whether MLX computes on an NVIDIA GPU: on Linux, any GPU that it knows.
+pub fn on_nvidia_gpu() -> bool {
     cfg!(target_os = "linux") && matches!(Device::default().get_type(), Ok(DeviceType::Gpu))
 }
 
@@ -96,6 +96,6 @@ mod tests {
     fn selecting_the_cpu_makes_it_the_default_device() {
         assert_eq!(select(Some(DeviceKind::Cpu)).unwrap(), DeviceKind::Cpu);
         assert!(matches!(Device::default().get_type().unwrap(), DeviceType::Cpu));
-        assert!(!launches_graphs());
+        assert!(!on_nvidia_gpu());
     }
 }

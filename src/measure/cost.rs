@@ -146,7 +146,7 @@ pub fn proposal(drafter: &mut dyn Drafter, text: &[u32], draft_length: usize, sa
 /// How often something is run for one sample. Behind another shape a forward on an NVIDIA GPU is dearer than behind one of its own,
 /// and decoding repeats its shapes, so there a sample comes right behind an untimed run of the same.
 pub fn runs_a_sample() -> u32 {
-    if device::launches_graphs() { 2 } else { 1 }
+    if device::on_nvidia_gpu() { 2 } else { 1 }
 }
 
 /// The seconds of the last of [`runs_a_sample`] runs; of one where nothing is `taken`, which warms up.

@@ -203,8 +203,8 @@ fn widths(rows: &[CostRow]) -> usize {
     rows.iter().filter(|row| row.role == Role::Target).map(|row| row.width).collect::<BTreeSet<_>>().len()
 }
 
-/// The rows that a warm-up and [`FEWEST_PASSES`] passes of `runs` runs a sample have the time for, as foretold by a forward of the narrowest and of the
-/// widest kind at each context and batch: all, or every second, fourth, ... width and the two ends.
+/// The rows that a warm-up and [`FEWEST_PASSES`] passes of `runs` runs a sample have the time for, as foretold by a forward of
+/// the narrowest and of the widest kind at each context and batch: all, or every second, fourth, ... width and the two ends.
 fn thinned(rows: &[CostRow], time: Duration, runs: u32, sampler: &mut dyn Sampler) -> Result<Vec<CostRow>> {
     let is_forward = |row: &CostRow| row.role == Role::Target && row.mode == Mode::Sync;
     let ends: BTreeSet<u64> = rows.iter().filter(|row| is_forward(row)).map(|row| row.width).collect();

@@ -1,0 +1,49 @@
+//! What a forward costs behind one of another width and behind one of its own, one CSV line a pair.
+//!
+//!     cargo run --release --example repeat_bench MODEL [BITS [WIDEST [PASSES]]]
+//!
+//! MODEL is a name of scenarios/models/ (mistral-7b) or a checkpoint; BITS quantises it in groups of 64, 0 leaves it as it
+//! is. Behind 256 tokens, every pass runs the widths 1 to WIDEST (16) in a random order of its own, each twice in a row; there are
+//! PASSES (20), after one that compiles. The median of the second time over the first comes last, with its 95 % interval. See
+//! `runs_a_sample` in `src/measure/cost.rs`.
+
+use anyhow::{Context, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use ridgepoint::machine::device;
+use ridgepoint::measure::cost::ForwardTimer;
+use ridgepoint::model::timed::TimedModel;
+use ridgepoint::scenario::Quantization;
+use ridgepoint::stats::summary::{median, median_interval};
+
+const CONTEXT: usize = 256;
+
+fn main() -> Result<()> {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().context("usage: repeat_bench MODEL [BITS [WIDEST [PASSES]]]")?;
+    let mut number = |name: &'static str, default: usize| {
+        args.next().map_or(Ok(default), |n| n.parse()).with_context(|| format!("{name} is no number"))
+    };
+    let (bits, widest, passes) = (number("BITS", 0)?, number("WIDEST", 16)?, number("PASSES", 20)?);
+    device::select(None)?;
+    let quantize = (bits > 0).then_some(Quantization { bits: bits as i32, group_size: 64 });
+    let model = TimedModel::load(&name, None, quantize)?;
+    let mut timer = ForwardTimer::new(&model.transformer, &model.tokens(CONTEXT + widest), CONTEXT, widest, 1)?;
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let mut ratios = Vec::new();
+    println!("pass,width,first_ms,second_ms");
+    for pass in 0..=passes {
+        let mut widths: Vec<usize> = (1..=widest).collect();
+        widths.shuffle(&mut rng);
+        for width in widths {
+            let (first, second) = (timer.forward(width)?, timer.forward(width)?);
+            if pass > 0 {
+                println!("{pass},{width},{},{}", 1e3 * first, 1e3 * second);
+                ratios.push(second / first);
+            }
+        }
+    }
+    eprintln!("second over first: median {:.4}, {:.4?}", median(&ratios)?, median_interval(&ratios, 0.95)?);
+    Ok(())
+}
