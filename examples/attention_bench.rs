@@ -48,6 +48,7 @@ mod linux {
             "QUERIES is no 8, 16, ... 256"
         );
         let heads = Heads { queries, ..HEADS };
+        device::set_cuda_defaults();
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {
             eprintln!("attention_bench: MLX does not compute on an NVIDIA GPU here; nothing was measured");

@@ -39,6 +39,7 @@ mod linux {
         let wants = |part: &str| wanted.as_deref().is_none_or(|wanted| wanted == part);
         let known = wants("products") || (wants("models") && kind.is_none());
         ensure!(known && kind.is_none_or(|kind| (1..=7).contains(&kind)), "usage: cuda_check [models|products [N]]");
+        device::set_cuda_defaults();
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {
             eprintln!("cuda_check: MLX does not compute on an NVIDIA GPU here; nothing was checked");

@@ -38,6 +38,7 @@ fn main() -> Result<()> {
         ridgepoint::blas::configure(ridgepoint::blas::Choice::System, None);
     }
     ensure!(!system || cfg!(target_os = "linux"), "our kernels serve on Linux alone");
+    device::set_cuda_defaults();
     device::select(None)?;
     let quantize = (bits > 0).then_some(Quantization { bits, group_size: 64 });
     let model = TimedModel::load(&model, None, quantize)?;

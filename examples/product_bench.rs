@@ -122,6 +122,7 @@ mod linux {
 
     pub fn main() -> Result<()> {
         let repeats: usize = std::env::args().nth(1).map_or(Ok(15), |n| n.parse()).context("REPEATS is no number")?;
+        device::set_cuda_defaults();
         device::select(None)?;
         if !cuda::serves(&Array::from_f32(0.0).as_dtype(Dtype::Bfloat16)?) {
             eprintln!("product_bench: MLX does not compute on an NVIDIA GPU here; nothing was measured");

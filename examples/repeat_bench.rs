@@ -26,6 +26,7 @@ fn main() -> Result<()> {
         args.next().map_or(Ok(default), |n| n.parse()).with_context(|| format!("{name} is no number"))
     };
     let (bits, widest, passes) = (number("BITS", 0)?, number("WIDEST", 16)?, number("PASSES", 20)?);
+    device::set_cuda_defaults();
     device::select(None)?;
     let quantize = (bits > 0).then_some(Quantization { bits: bits as i32, group_size: 64 });
     let model = TimedModel::load(&name, None, quantize)?;

@@ -3,27 +3,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     #[cfg(unix)]
     signals();
-    keep_gpu_graphs_and_plans();
+    ridgepoint::machine::device::set_cuda_defaults();
     match ridgepoint::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("ridgepoint: {error:#}");
             ExitCode::from(ridgepoint::error::exit_code(&error))
-        }
-    }
-}
-
-/// Room for more than the 400 graphs of kernels and 256 plans of attention that MLX keeps by itself on an NVIDIA GPU, and no error when
-/// even more are needed, as by a sweep's many shapes or a growing cache. Whoever sets a variable is obeyed.
-fn keep_gpu_graphs_and_plans() {
-    for (variable, value) in [
-        ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
-        ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),
-        ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
-    ] {
-        if std::env::var_os(variable).is_none() {
-            // SAFETY: before any thread is started.
-            unsafe { std::env::set_var(variable, value) };
         }
     }
 }

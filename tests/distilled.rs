@@ -9,6 +9,7 @@ use ridgepoint::decode::keys::KeyStream;
 use ridgepoint::decode::sampling::Sampling;
 use ridgepoint::decode::{Request, plain, prefill, speculative};
 use ridgepoint::draft::{self, Drafter};
+use ridgepoint::measure::cost::{self, ForwardTimer};
 use ridgepoint::model::checkpoint::weights_sha256;
 use ridgepoint::model::language_model::LanguageModel;
 use ridgepoint::model::transformer::{Logits, Transformer};
@@ -100,6 +101,30 @@ fn layer_logits(target: &Transformer, text: &[u32]) -> Array {
     let model = target.truncated(1);
     let input = Array::from_slice(text, &[1, text.len() as i32]);
     model.forward(&input, &mut model.new_cache(), Logits::Last).unwrap().reshape(&[-1]).unwrap()
+}
+
+#[test]
+fn timed_rounds_leave_the_drafter_as_it_was() {
+    let place = workplace(&some_ids());
+    let target = target(&place);
+    let text = text(&target.transformer, 40);
+    for (file, sampling) in
+        [("own.toml", GREEDY), ("own.toml", Sampling::new(0.8, 0.95).unwrap()), ("lookup.toml", GREEDY)]
+    {
+        let mut timer = ForwardTimer::new(&target.transformer, &text, 40, 5, 1).unwrap().sampled(sampling);
+        let mut drafter = drafter(&place, &target, file);
+        cost::begin(drafter.as_mut(), &text, 44).unwrap();
+        let proposed = |drafter: &mut dyn Drafter| {
+            let proposal = drafter.propose(&text, 4, &GREEDY, &mut KeyStream::new(1)).unwrap();
+            drafter.settle(&text).unwrap();
+            proposal.map(|proposal| proposal.tokens.to_vec_exact::<u32>().unwrap())
+        };
+        let before = proposed(drafter.as_mut());
+        for _ in 0..3 {
+            assert!(timer.round(drafter.as_mut(), &text, 4).unwrap() > 0.0);
+        }
+        assert_eq!(proposed(drafter.as_mut()), before, "{file}");
+    }
 }
 
 #[test]

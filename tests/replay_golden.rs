@@ -82,6 +82,7 @@ impl Case {
             plain_s: self.costs.plain_s,
             draft: curve(&self.costs.draft_s),
             target: curve(&self.costs.target_s),
+            overlap_s: 0.0,
             pad: false,
         }
     }

@@ -131,7 +131,13 @@ fn the_cost_aware_rule_decides_as_following_every_outcome_does() {
         let curve = |times: &[f64]| {
             CostCurve::from_samples(times.iter().enumerate().map(|(place, &time)| (place + 1, time))).unwrap()
         };
-        let costs = Costs { plain_s: 1.0, draft: curve(&case.draft_s), target: curve(&case.target_s), pad: false };
+        let costs = Costs {
+            plain_s: 1.0,
+            draft: curve(&case.draft_s),
+            target: curve(&case.target_s),
+            overlap_s: 0.0,
+            pad: false,
+        };
         let rule = CostAware::solve(calibration, case.rate, longest, &costs);
         for Decision { kept, chance, gains } in case.decisions {
             // Where either way is as good the grid may err.

@@ -71,7 +71,7 @@ fn trace(drafter: &mut dyn Drafter, text: &[u32]) -> TokenTrace {
 fn costs() -> Costs {
     let draft = CostCurve::from_samples((1..=LONGEST).map(|length| (length, 0.1 * length as f64))).unwrap();
     let target = CostCurve::from_samples((1..=LONGEST + 1).map(|width| (width, 1.0 + 0.15 * width as f64))).unwrap();
-    Costs { plain_s: 1.1, draft, target, pad: false }
+    Costs { plain_s: 1.1, draft, target, overlap_s: 0.0, pad: false }
 }
 
 fn rules(trace: &TokenTrace) -> Vec<(&'static str, Option<StopRule>)> {

@@ -132,7 +132,8 @@ pub struct RoundTime {
     pub tau: f64,
     /// The proposal, timed on its own; 0 for plain decoding.
     pub proposal_ms: f64,
-    /// The verifications, timed on their own, of the widths that the runs had; for plain decoding a pipelined step.
+    /// The verifications, timed on their own, of the widths that the runs had, less what rounds save where those were timed; for
+    /// plain decoding a pipelined step.
     pub verification_ms: f64,
     /// The round in use.
     pub measured_ms: f64,
@@ -202,6 +203,7 @@ mod tests {
             plain_s: 0.009,
             target: curve(&[(1, 0.010), (2, 0.011), (3, 0.012)]),
             drafts: [("self".to_string(), curve(&[(1, 0.001), (2, 0.002)]))].into(),
+            overlaps: BTreeMap::new(),
             pad: false,
         };
         let drafts = [1, 2, 2].map(|matched| Draft { drafted: 2, matched });

@@ -4,6 +4,7 @@ use super::gather::Arm;
 use super::policies::Policy;
 use crate::results::{AcceptanceRow, CostRow, DraftTraceRow, Mode, PredictionRow, PromptRow, Role, TraceRow};
 use crate::roofline::{Acceptance, CostCurve, Costs, Draft, StopRule, Trace, predict};
+use crate::stats::summary::median;
 use anyhow::{Context, Result, bail};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -19,6 +20,9 @@ pub struct Timing {
     pub target: CostCurve,
     /// By drafter, seconds of a proposal by draft length.
     pub drafts: BTreeMap<String, CostCurve>,
+    /// By drafter, seconds that a round takes less than its proposal and its verification timed one by one: the median over the
+    /// draft lengths whose rounds were timed. Below 0 where a round takes more.
+    pub overlaps: BTreeMap<String, f64>,
     /// Whether verifications run at a wider width where that is cheaper.
     pub pad: bool,
 }
@@ -41,23 +45,25 @@ impl Timing {
                 point(other)
             );
         }
-        let curve = |mode: Mode| {
-            let samples = target.iter().filter(|(row, _)| row.mode == mode);
-            CostCurve::from_samples(samples.map(|(row, seconds)| (row.width as usize, *seconds)))
+        let mut target = curves(&rows, Role::Target, Mode::Sync)?;
+        let target = target.remove("").context("cost.csv: has no synchronous times of the target")?;
+        let plain_s = curves(&rows, Role::Target, Mode::Pipelined)?.get("").and_then(|curve| curve.at(1));
+        let drafts = curves(&rows, Role::Drafter, Mode::Sync)?;
+        let rounds = curves(&rows, Role::Drafter, Mode::Round)?;
+        let overlap = |(name, rounds): (&String, &CostCurve)| {
+            let proposals = drafts.get(name)?;
+            let saved =
+                |&(length, round_s): &(usize, f64)| Some(proposals.at(length)? + target.at(length + 1)? - round_s);
+            Some((name.clone(), median(&rounds.points().iter().filter_map(saved).collect::<Vec<_>>()).ok()?))
         };
-        let plain_s = curve(Mode::Pipelined).ok().and_then(|curve| curve.at(1));
-        let mut drafts: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
-        for (row, seconds) in rows.iter().filter(|(row, _)| row.role == Role::Drafter) {
-            drafts.entry(row.drafter.clone()).or_default().push((row.width as usize, *seconds));
-        }
-        let drafts = drafts.into_iter().map(|(name, samples)| Ok((name, CostCurve::from_samples(samples)?)));
         Ok(Timing {
             precision: first.precision.clone(),
             context: first.context,
             batch: first.batch,
             plain_s: plain_s.context("cost.csv: has no pipelined time of width 1; measure plain decoding first")?,
-            target: curve(Mode::Sync).context("cost.csv: has no synchronous times of the target")?,
-            drafts: drafts.collect::<Result<_>>()?,
+            overlaps: rounds.iter().filter_map(overlap).collect(),
+            target,
+            drafts,
             pad,
         })
     }
@@ -66,8 +72,23 @@ impl Timing {
     pub fn costs(&self, drafter: &str) -> Result<Costs> {
         let draft = self.drafts.get(drafter);
         let draft = draft.with_context(|| format!("cost.csv: has no time of drafter '{drafter}'; measure it first"))?;
-        Ok(Costs { plain_s: self.plain_s, draft: draft.clone(), target: self.target.clone(), pad: self.pad })
+        Ok(Costs {
+            plain_s: self.plain_s,
+            draft: draft.clone(),
+            target: self.target.clone(),
+            overlap_s: self.overlaps.get(drafter).copied().unwrap_or(0.0),
+            pad: self.pad,
+        })
     }
+}
+
+/// By drafter, the medians by width of what was timed so.
+fn curves(rows: &[(&CostRow, f64)], role: Role, mode: Mode) -> Result<BTreeMap<String, CostCurve>> {
+    let mut samples: BTreeMap<String, Vec<(usize, f64)>> = BTreeMap::new();
+    for (row, seconds) in rows.iter().filter(|(row, _)| (row.role, row.mode) == (role, mode)) {
+        samples.entry(row.drafter.clone()).or_default().push((row.width as usize, *seconds));
+    }
+    samples.into_iter().map(|(drafter, samples)| Ok((drafter, CostCurve::from_samples(samples)?))).collect()
 }
 
 /// The traces of one drafter on the tuning prompts.
@@ -260,6 +281,22 @@ mod tests {
         assert!((rows[0].replay_tok_per_s.unwrap() - 1000.0 / 9.0).abs() < 1e-9);
         assert!((rows[1].replay_tok_per_s.unwrap() - 3000.0 / 28.0).abs() < 1e-9);
         assert_eq!((rows[1].positions, rows[1].first_accepted, rows[1].tau), (3, 2, 1.5));
+    }
+
+    #[test]
+    fn what_rounds_save_is_the_median_over_their_lengths_and_comes_off_each() {
+        // 1 + 11 and 2 + 12 ms one after the other.
+        let round = |width, ms| cost(Role::Drafter, Mode::Round, width, ms);
+        let mut rows = [costs(), vec![round(1, 11.0), round(2, 13.4), round(2, 13.2), round(2, 19.0)]].concat();
+        let timing = Timing::of(&rows, false).unwrap();
+        assert!((timing.overlaps["self"] - 0.8e-3).abs() < 1e-12, "of 1.0 and 0.6: {:?}", timing.overlaps);
+        assert_eq!(timing.drafts["self"].at(2), Some(0.002), "rounds are no proposals");
+        let seconds = |timing: &Timing, drafted| timing.costs("self").unwrap().round_s(2, drafted).unwrap();
+        assert!((seconds(&timing, 2) - 13.2e-3).abs() < 1e-12);
+        assert!((seconds(&timing, 0) - 12e-3).abs() < 1e-12, "where nothing was proposed nothing is saved");
+        // Nor is anything known to be saved by one whose rounds were not timed.
+        rows.iter_mut().for_each(|row| row.invalid = row.mode == Mode::Round);
+        assert!((seconds(&Timing::of(&rows, false).unwrap(), 2) - 14e-3).abs() < 1e-12);
     }
 
     #[test]

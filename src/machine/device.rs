@@ -43,6 +43,30 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     Ok(kind)
 }
 
+/// What MLX reads from the environment on an NVIDIA GPU, where nobody has set it. Nothing where there is none, and before any other
+/// thread is started.
+///
+/// Kernels are launched as graphs of 20, where MLX waits for 100 on an H100: the GPU begins while the processor adds the rest.
+/// There is room for more than the 400 graphs and 256 plans of attention that MLX keeps by itself, and no error when even more
+/// are needed, as by a sweep's many shapes or a growing cache.
+pub fn set_cuda_defaults() {
+    // Metal reads the first one as well.
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    for (variable, value) in [
+        ("MLX_MAX_OPS_PER_BUFFER", "20"),
+        ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
+        ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),
+        ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
+    ] {
+        if std::env::var_os(variable).is_none() {
+            // SAFETY: before any thread is started.
+            unsafe { std::env::set_var(variable, value) };
+        }
+    }
+}
+
 /// Whether MLX computes on an NVIDIA GPU: on Linux, any GPU that it knows.
 pub fn on_nvidia_gpu() -> bool {
     cfg!(target_os = "linux") && matches!(Device::default().get_type(), Ok(DeviceType::Gpu))

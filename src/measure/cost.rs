@@ -1,16 +1,17 @@
 //! t(b), the time of one target forward of width b; T_AR, a step of pipelined plain decoding; and what a drafter's
 //! proposals cost. Each timer does one sample a call; in which order is the caller's business.
 
+use crate::decode::accept::Accepted;
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
 use crate::decode::{accept, plain, prefill};
-use crate::draft::Drafter;
+use crate::draft::{Drafter, Proposal};
 use crate::machine::device;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
 use anyhow::Result;
 use mlx_rs::ops::indexing::argmax_axis;
-use mlx_rs::ops::zeros_dtype;
+use mlx_rs::ops::{concatenate, zeros_dtype};
 use mlx_rs::transforms::eval;
 use mlx_rs::{Array, Dtype};
 use std::time::Instant;
@@ -86,6 +87,39 @@ impl<'a> ForwardTimer<'a> {
         let drafts = Array::from_slice(&self.inputs[1..width], &[width as i32 - 1]);
         let key = KeyStream::new(0).next_key()?;
         Ok(accept::rejection(&drafts, None, &probabilities, &key)?.tokens)
+    }
+
+    /// Seconds of a round of one sequence: a proposal of `draft_length` tokens behind `text`, filled up where there are fewer, and
+    /// the forward that verifies it, with the acceptance read by the host. The drafter must have begun with `text`; all is as
+    /// before afterwards.
+    pub fn round(&mut self, drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<f64> {
+        let held = self.cache.len();
+        let drafter = drafter.timed_part();
+        let started = Instant::now();
+        let accepted = self.accepted(drafter, text, draft_length).and_then(|all| Ok(eval([&all.count, &all.tokens])?));
+        let seconds = started.elapsed().as_secs_f64();
+        self.cache.truncate(held);
+        drafter.settle(text)?;
+        accepted.map(|()| seconds)
+    }
+
+    fn accepted(&mut self, drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<Accepted> {
+        let mut keys = KeyStream::new(0);
+        let proposal = drafter.propose(text, draft_length, &self.sampling, &mut keys)?;
+        let (found, probabilities) = match proposal {
+            Some(Proposal { tokens, probabilities }) => (tokens, probabilities),
+            None => (Array::from_slice::<u32>(&[], &[0]), None),
+        };
+        let drafted = found.dim(0) as usize;
+        let token = |at: &[u32]| Array::from_slice(at, &[at.len() as i32]);
+        let drafts = concatenate(&[&found, &token(&self.inputs[1 + drafted..1 + draft_length])], 0)?;
+        let input = concatenate(&[&token(&self.inputs[..1]), &drafts], 0)?.reshape(&[1, -1])?;
+        let logits = self.model.forward(&input, &mut self.cache, Logits::All)?.squeeze_axes(&[0])?;
+        if self.sampling.is_greedy() {
+            return accept::greedy(&drafts, &logits);
+        }
+        let probabilities = probabilities.filter(|_| drafted == draft_length);
+        accept::rejection(&drafts, probabilities.as_ref(), &self.sampling.probabilities(&logits)?, &keys.next_key()?)
     }
 
     /// Seconds a token of `steps` pipelined steps of plain decoding. Rolled back afterwards.
@@ -164,7 +198,30 @@ fn last_of(runs: u32, mut run: impl FnMut() -> Result<f64>) -> Result<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::draft::host::HostDrafter;
+    use crate::draft::lookup::PromptLookup;
+    use crate::model::weights::LoadOptions;
     use anyhow::bail;
+    use mlx_rs::Device;
+    use std::path::Path;
+
+    #[test]
+    fn a_round_leaves_the_cache_as_it_was() {
+        Device::set_default(&Device::cpu());
+        let config = serde_json::json!({
+            "model_type": "llama", "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1,
+            "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64, "max_position_embeddings": 64
+        });
+        let model = crate::model::synthetic(Path::new("tiny"), &config, &LoadOptions::default(), 1).unwrap();
+        let mut timer = ForwardTimer::new(&model, &[1, 2, 3], 12, 5, 1).unwrap();
+        let mut drafter = HostDrafter::new(Box::new(PromptLookup::new(2, 1).unwrap()));
+        // Four tokens are found, and none.
+        for text in [[1, 2, 3, 1, 2], [1, 2, 3, 4, 5]] {
+            begin(&mut drafter, &text, 16).unwrap();
+            assert!(timer.round(&mut drafter, &text, 4).unwrap() > 0.0);
+            assert_eq!(timer.cache.len(), 12);
+        }
+    }
 
     #[test]
     fn the_last_run_is_the_sample_and_the_first_failure_its_error() {

@@ -183,8 +183,8 @@ impl Timers<'_> {
         }
         let timer = self.forwards.get_mut(&(row.context, row.batch)).expect("rows and timers follow from one plan");
         match row.mode {
-            Mode::Sync => timer.forward(row.width as usize),
             Mode::Pipelined => timer.pipelined(row.chain as usize),
+            _ => timer.forward(row.width as usize),
         }
     }
 }

@@ -96,6 +96,10 @@ pub trait Executor {
     /// Runs an arm shortly, untimed.
     fn warm_up(&mut self, arm: &Arm) -> Result<()>;
 
+    /// Whether a round can take less than its proposal and its verification one after the other, so that rounds are timed
+    /// as well.
+    fn overlaps(&self) -> bool;
+
     /// Called once before the samples of the cost are timed.
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()>;
 

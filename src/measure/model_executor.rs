@@ -230,6 +230,11 @@ impl Executor for ModelExecutor<'_> {
         run_arm(self.model, &mut self.drafters, arm, &rules, None, &request).map(drop)
     }
 
+    /// On a GPU the processor adds the verification while the proposal is computed, and there is one wait instead of two.
+    fn overlaps(&self) -> bool {
+        self.device == DeviceKind::Gpu
+    }
+
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
         let context = samples.first().map_or(0, |row| row.context as usize);
         let widest =
@@ -250,13 +255,17 @@ impl Executor for ModelExecutor<'_> {
 
     fn time(&mut self, sample: &CostRow, taken: Option<usize>) -> Result<f64> {
         let timer = self.timer.as_mut().context("the samples were not prepared")?;
+        let width = sample.width as usize;
         cost::sample(taken, || match (sample.role, sample.mode) {
-            (Role::Drafter, _) => {
-                let drafter = find(&mut self.drafters, &sample.drafter)?;
-                proposal(drafter.as_mut(), &self.behind, sample.width as usize, &self.texts.sampling)
+            (Role::Drafter, mode) => {
+                let drafter = find(&mut self.drafters, &sample.drafter)?.as_mut();
+                match mode {
+                    Mode::Round => timer.round(drafter, &self.behind, width),
+                    _ => proposal(drafter, &self.behind, width, &self.texts.sampling),
+                }
             }
             (Role::Target, Mode::Pipelined) => timer.pipelined(CHAIN),
-            (Role::Target, Mode::Sync) => timer.forward(sample.width as usize),
+            (Role::Target, _) => timer.forward(width),
         })
     }
 

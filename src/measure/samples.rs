@@ -90,9 +90,9 @@ impl Limits {
     }
 }
 
-/// Bytes that a sample reads again and again: those of one forward.
+/// Bytes that a sample reads again and again: those of one forward, or of a round, whose forwards are of two models.
 fn working_set(row: &CostRow) -> u64 {
-    let forwards = if row.role == Role::Drafter { row.width.max(1) } else { 1 };
+    let forwards = if row.role == Role::Drafter && row.mode == Mode::Sync { row.width.max(1) } else { 1 };
     size_class(row.bytes / forwards)
 }
 

@@ -136,6 +136,13 @@ impl SimulatedExecutor {
         length as f64 * self.drafter.token_ms / 1e3
     }
 
+    /// Seconds of a round that asks for `length` draft tokens and gets `drafted`.
+    fn round_s(&self, length: usize, drafted: usize) -> f64 {
+        let proposal_s = self.proposal_s(length);
+        let verify_s = self.forward_s(self.padding.width(drafted + 1), Mode::Sync);
+        (proposal_s + verify_s - self.drafter.overlap_ms / 1e3).max(proposal_s).max(verify_s)
+    }
+
     /// The drafts at the positions of a prompt's text.
     fn drafts(&self, prompt: usize, positions: usize, draft_length: usize) -> Vec<Draft> {
         let mut rng = rng(self.seed, Stream::Acceptance, prompt as u64);
@@ -210,14 +217,20 @@ impl Executor for SimulatedExecutor {
         Ok(())
     }
 
+    fn overlaps(&self) -> bool {
+        self.drafter.overlap_ms > 0.0
+    }
+
     fn prepare(&mut self, _samples: &[CostRow]) -> Result<()> {
         Ok(())
     }
 
     fn time(&mut self, sample: &CostRow, taken: Option<usize>) -> Result<f64> {
-        let seconds = match sample.role {
-            Role::Target => self.forward_s(sample.width as usize, sample.mode),
-            Role::Drafter => self.proposal_s(sample.width as usize),
+        let width = sample.width as usize;
+        let seconds = match (sample.role, sample.mode) {
+            (Role::Target, mode) => self.forward_s(width, mode),
+            (Role::Drafter, Mode::Round) => self.round_s(width, width),
+            (Role::Drafter, _) => self.proposal_s(width),
         };
         let disturbance = taken.map_or(0.0, |taken| self.costs.after(taken));
         // A time is positive, whatever the noise, and a lookup takes some.
@@ -255,9 +268,8 @@ impl Executor for SimulatedExecutor {
         let seconds = match length {
             0 => replayed.rounds * self.forward_s(1, Mode::Pipelined),
             _ => {
-                let verify_s = |drafted: usize| self.forward_s(self.padding.width(drafted + 1), Mode::Sync);
                 let rounds = replayed.rounds_by_drafted.iter().enumerate();
-                rounds.map(|(drafted, count)| count * (self.proposal_s(length) + verify_s(drafted))).sum()
+                rounds.map(|(drafted, count)| count * self.round_s(length, drafted)).sum()
             }
         };
         let noise = self.machine.noise;

@@ -83,6 +83,10 @@ impl Executor for SupposedExecutor<'_> {
         self.model.warm_up(&arm)
     }
 
+    fn overlaps(&self) -> bool {
+        self.model.overlaps()
+    }
+
     fn prepare(&mut self, samples: &[CostRow]) -> Result<()> {
         self.model.prepare(samples)
     }

@@ -140,6 +140,9 @@ impl Tuner<'_> {
         for name in self.executor.drafters() {
             for &length in lengths.iter().filter(|length| **length > 0) {
                 samples.push(self.proposal_row(&name, context, length));
+                if self.executor.overlaps() {
+                    samples.push(self.round_row(&name, context, length));
+                }
             }
         }
         Ok(samples)
@@ -175,6 +178,12 @@ impl Tuner<'_> {
             flops: length as f64 * token.flops,
             ..self.cost_row(context, 1)
         }
+    }
+
+    fn round_row(&self, name: &str, context: usize, length: usize) -> CostRow {
+        let (proposal, forward) = (self.proposal_row(name, context, length), self.cost_row(context, length + 1));
+        let (bytes, flops) = (proposal.bytes + forward.bytes, proposal.flops + forward.flops);
+        CostRow { mode: Mode::Round, bytes, flops, ..proposal }
     }
 
     /// Asks every drafter at every position of what plain decoding commits to the tuning prompts, as many as the time budget

@@ -21,6 +21,8 @@ pub enum Mode {
     Sync,
     /// The next step is submitted before the last is read.
     Pipelined,
+    /// A drafter's proposal and the forward that verifies it together, as in decoding.
+    Round,
 }
 
 /// Whether a run is one of the γ=0 controls that open and close a prompt's block.

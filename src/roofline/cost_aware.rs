@@ -153,7 +153,7 @@ mod tests {
     fn costs(draft: &[f64], target: &[f64]) -> Costs {
         let curve =
             |times: &[f64]| CostCurve::from_samples(times.iter().enumerate().map(|(n, &time)| (n + 1, time))).unwrap();
-        Costs { plain_s: 1.0, draft: curve(draft), target: curve(target), pad: false }
+        Costs { plain_s: 1.0, draft: curve(draft), target: curve(target), overlap_s: 0.0, pad: false }
     }
 
     #[test]

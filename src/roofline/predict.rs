@@ -15,6 +15,8 @@ pub struct Costs {
     pub draft: CostCurve,
     /// t(b) of the target.
     pub target: CostCurve,
+    /// What a round saves against its proposal and its verification one after the other; below 0 where it takes more.
+    pub overlap_s: f64,
     /// Whether a verification runs at a wider width where that is cheaper.
     pub pad: bool,
 }
@@ -26,9 +28,11 @@ impl Costs {
         Some(self.draft.at(draft_length)? + self.verify_s(drafted + 1)?)
     }
 
-    /// Seconds of a verification of this width, at the width that it is padded to.
+    /// Seconds that a verification of this width adds to a proposal, at the width that it is padded to. One of width 1 follows
+    /// no proposal.
     pub fn verify_s(&self, width: usize) -> Option<f64> {
-        self.target.at(if self.pad { self.target.padded(width) } else { width })
+        let seconds = self.target.at(if self.pad { self.target.padded(width) } else { width })?;
+        Some(if width > 1 { (seconds - self.overlap_s).max(0.0) } else { seconds })
     }
 
     /// Seconds that a model takes to compute so many distributions of a draft; none where unknown.
@@ -102,7 +106,7 @@ mod tests {
     fn costs() -> Costs {
         let target = CostCurve::from_samples([(1, 10.0), (2, 11.0), (3, 12.0), (4, 16.0)]).unwrap();
         let draft = CostCurve::from_samples([(1, 1.0), (2, 2.0), (3, 3.0)]).unwrap();
-        Costs { plain_s: 9.0, draft, target, pad: false }
+        Costs { plain_s: 9.0, draft, target, overlap_s: 0.0, pad: false }
     }
 
     fn trace(matched: &[usize]) -> Trace {

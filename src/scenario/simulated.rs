@@ -86,6 +86,10 @@ impl Growth {
 pub struct SimulatedDrafter {
     /// Milliseconds a drafted token.
     pub token_ms: f64,
+    /// Milliseconds that a round takes less than its proposal and its verification one after the other, as on a GPU; never less
+    /// than the longer of both.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub overlap_ms: f64,
     /// Chance that a draft token is accepted given that all before it are: by place, the last one for all further places.
     pub acceptance: Vec<f64>,
     /// Chance that a draft is over after each of its tokens, as where what a lookup found ends.
@@ -139,6 +143,7 @@ impl Simulated {
         }
         for drafter in self.drafters.values() {
             not_negative("simulated.drafters.token_ms", drafter.token_ms)?;
+            not_negative("simulated.drafters.overlap_ms", drafter.overlap_ms)?;
             if drafter.acceptance.is_empty() {
                 return Err(("simulated.drafters.acceptance", "is empty; give a chance, such as [0.7]".into()));
             }
@@ -169,7 +174,7 @@ mod tests {
 
     #[test]
     fn acceptance_by_place_goes_on_with_the_last() {
-        let drafter = SimulatedDrafter { token_ms: 0.0, acceptance: vec![0.8, 0.6], ends: 0.0 };
+        let drafter = SimulatedDrafter { token_ms: 0.0, overlap_ms: 0.0, acceptance: vec![0.8, 0.6], ends: 0.0 };
         assert_eq!([0, 1, 2, 9].map(|place| drafter.alpha(place)), [0.8, 0.6, 0.6, 0.6]);
     }
 }

@@ -42,7 +42,7 @@ type Key<'a> = (bool, &'a str, &'a str, &'a str, u64, u64);
 /// failed or are marked invalid are left out and counted; a curve without any other is left out whole.
 pub fn analyze_curves(rows: &[CostRow], settings: &Settings) -> Result<Vec<CurveAnalysis>> {
     let mut curves: BTreeMap<Key, Vec<&CostRow>> = BTreeMap::new();
-    for row in rows {
+    for row in rows.iter().filter(|row| row.mode != Mode::Round) {
         let is_drafter = row.role == Role::Drafter;
         let key = (is_drafter, &*row.target, &*row.precision, &*row.drafter, row.context, row.batch);
         curves.entry(key).or_default().push(row);

@@ -133,7 +133,7 @@ impl World {
                 CostCurve::from_samples(proposals).ok()?
             }
         };
-        Some(Costs { plain_s: *plain_s, draft, target: target.clone(), pad: false })
+        Some(Costs { plain_s: *plain_s, draft, target: target.clone(), overlap_s: 0.0, pad: false })
     }
 }
 

@@ -202,10 +202,10 @@ fn curves(rows: &[CostRow], scatter_factor: Option<f64>) -> Result<Vec<SourceCur
         match row.mode {
             Mode::Sync => add(curve.forwards.entry(row.width).or_default(), row),
             Mode::Pipelined if row.width == 1 => add(curve.plain.get_or_insert_default(), row),
-            Mode::Pipelined => {}
+            Mode::Pipelined | Mode::Round => {}
         }
     }
-    for row in proposals {
+    for row in proposals.into_iter().filter(|row| row.mode == Mode::Sync) {
         // Proposals are timed for one sequence; a tuning job's rows carry the batch of their target.
         let of = curves.values_mut().filter(|curve| curve.context == row.context && curve.target == row.target);
         for curve in of.filter(|curve| curve.batch == row.batch || row.batch == 1) {
