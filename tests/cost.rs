@@ -84,6 +84,31 @@ fn every_width_has_its_samples_and_analyze_rebuilds_what_follows() {
     assert_eq!(Stamp::read(&folder).unwrap().unwrap().launches.len(), 1);
 }
 
+/// What MLX reads from the environment changes times unseen.
+#[test]
+fn variables_of_the_user_are_recorded_and_stay_in_a_folder() {
+    let place = Workplace::new();
+    let cost = |operations: Option<&str>| {
+        let mut command = place.command(&[&COST[..], &["--widths", "1-2", "--passes", "1"]].concat());
+        command.env_remove("MLX_MAX_OPS_PER_BUFFER").env_remove("MLX_CUDA_GRAPH_CACHE_SIZE");
+        command.envs(operations.map(|operations| ("MLX_MAX_OPS_PER_BUFFER", operations))).output().unwrap()
+    };
+    assert!(cost(Some("7")).status.success());
+    let stamp = Stamp::read(&place.path(FOLDER)).unwrap().unwrap();
+    let variables = &stamp.launches[0]["variables"];
+    assert_eq!((&variables["MLX_MAX_OPS_PER_BUFFER"], variables.get("MLX_CUDA_GRAPH_CACHE_SIZE")), (&"7".into(), None));
+    // As if it had been cut off before its last sample.
+    let rows = fs::read_to_string(place.path(FOLDER).join("cost.csv")).unwrap();
+    let kept: String = rows.split_inclusive('\n').take(3).collect();
+    place.write(&format!("{FOLDER}/cost.csv"), &kept);
+    for other in [Some("8"), None] {
+        let refused = cost(other);
+        let error = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && error.contains("variables is"), "{refused:?}");
+    }
+    assert!(cost(Some("7")).status.success());
+}
+
 #[test]
 fn the_text_has_the_table_the_curve_and_a_sentence() {
     let place = Workplace::new();

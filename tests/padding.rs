@@ -49,11 +49,11 @@ fn padding_pays_on_a_curve_that_falls() {
 /// Where rounds take less than their parts one after the other, they are timed, and what they take is foretold.
 #[test]
 fn rounds_that_overlap_are_timed_and_foretold() {
-    let scenario = scenario().replace("token_ms = 0.0\n", "token_ms = 0.3\noverlap_ms = 2.0\n");
+    let scenario = scenario().replace("token_ms = 0.0\n", "token_ms = 1.2\noverlap_ms = 1.1\n");
     assert!(scenario.contains("overlap_ms"));
     let (_, arms) = sweep(&scenario, "padding-simulated");
     let errors: Vec<f64> = arms.iter().filter_map(|arm| arm.prediction_error).collect();
-    // 2 ms of a round's 20.
+    // Of a round's 20 ms or less.
     assert!(errors.len() > 2 && errors.iter().all(|error| error.abs() < 0.03), "{errors:?}");
 }
 

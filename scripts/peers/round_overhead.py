@@ -63,7 +63,8 @@ def shares(folder, names, length):
     verify = statistics.median(float(row["time_ms"]) for row in cost
                                if row["role"] == "target" and row["mode"] == "sync" and int(row["width"]) == length + 1)
     draft = statistics.median(float(row["time_ms"]) for row in cost
-                              if row["role"] == "drafter" and row["drafter"] == DRAFTER and int(row["width"]) == length)
+                              if row["role"] == "drafter" and row["mode"] == "sync" and row["drafter"] == DRAFTER
+                              and int(row["width"]) == length)
     out = []
     for name in names:
         mine = [row for row in runs if row["prompt"] == name and int(row["draft_length"]) == length and not row["error"]]

@@ -43,7 +43,7 @@ pub fn compare(
         }
         let mut sum = Replay::default();
         let mut seconds = None;
-        let mut proposal_s = if length == 0 { 0.0 } else { costs.draft.at(length).unwrap_or(0.0) };
+        let mut proposal_s = costs.proposal_s(length).unwrap_or(0.0);
         if let (Some((policy, rules)), true) = (policy, length > 0) {
             if let Some((ruled, ruled_s)) = policy.replayed(&complete.prompts, arm, rules, &costs)? {
                 proposal_s = ruled.proposals_s(&costs).map_or(0.0, |total| total / ruled.rounds as f64);
@@ -130,10 +130,9 @@ pub struct RoundTime {
     pub draft_length: u64,
     /// Committed tokens a round.
     pub tau: f64,
-    /// The proposal, timed on its own; 0 for plain decoding.
+    /// The proposal, timed on its own, less what joining it with the verification saves; 0 for plain decoding.
     pub proposal_ms: f64,
-    /// The verifications, timed on their own, of the widths that the runs had, less what rounds save where those were timed; for
-    /// plain decoding a pipelined step.
+    /// The verifications, timed on their own, of the widths that the runs had; for plain decoding a pipelined step.
     pub verification_ms: f64,
     /// The round in use.
     pub measured_ms: f64,

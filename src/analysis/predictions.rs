@@ -47,7 +47,8 @@ impl Timing {
         }
         let mut target = curves(&rows, Role::Target, Mode::Sync)?;
         let target = target.remove("").context("cost.csv: has no synchronous times of the target")?;
-        let plain_s = curves(&rows, Role::Target, Mode::Pipelined)?.get("").and_then(|curve| curve.at(1));
+        let plain_s =
+            curves(&rows, Role::Target, Mode::Pipelined).context("cost.csv")?.get("").and_then(|curve| curve.at(1));
         let drafts = curves(&rows, Role::Drafter, Mode::Sync)?;
         let rounds = curves(&rows, Role::Drafter, Mode::Round)?;
         let overlap = |(name, rounds): (&String, &CostCurve)| {
@@ -293,7 +294,9 @@ mod tests {
         assert_eq!(timing.drafts["self"].at(2), Some(0.002), "rounds are no proposals");
         let seconds = |timing: &Timing, drafted| timing.costs("self").unwrap().round_s(2, drafted).unwrap();
         assert!((seconds(&timing, 2) - 13.2e-3).abs() < 1e-12);
-        assert!((seconds(&timing, 0) - 12e-3).abs() < 1e-12, "where nothing was proposed nothing is saved");
+        assert!((seconds(&timing, 0) - 11.2e-3).abs() < 1e-12, "2 ms that found nothing, and t(1)");
+        // Of several sources: where no model drafts, nothing is saved.
+        assert_eq!(timing.costs("self").unwrap().proposal_s(0), Some(0.0));
         // Nor is anything known to be saved by one whose rounds were not timed.
         rows.iter_mut().for_each(|row| row.invalid = row.mode == Mode::Round);
         assert!((seconds(&Timing::of(&rows, false).unwrap(), 2) - 14e-3).abs() < 1e-12);

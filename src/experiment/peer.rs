@@ -22,6 +22,7 @@ const THEIR_PROMPT: &str = "mlx-lm, prompt";
 mod measuring {
     use super::super::lab::Lab;
     use super::{OUR_PROMPT, OURS, SAME_BLAS, THEIR_PROMPT, THEIRS};
+    use crate::machine::device;
     use crate::results::SampleRow;
     use anyhow::{Context, Result, bail};
     use serde::Deserialize;
@@ -74,6 +75,9 @@ mod measuring {
                 let mut command = if subject == THEIRS {
                     let mut command = Command::new(&peers.python);
                     command.args(["scripts/peers/mlx_lm_side.py", &checkpoint]);
+                    for name in device::own_defaults() {
+                        command.env_remove(name);
+                    }
                     command
                 } else {
                     let mut command = Command::new(&program);

@@ -6,6 +6,7 @@ use anyhow::Result;
 use mlx_rs::{Device, DeviceType};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// Where MLX computes.
 #[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,28 +44,39 @@ pub fn select(choice: Option<DeviceKind>) -> Result<DeviceKind> {
     Ok(kind)
 }
 
-/// What MLX reads from the environment on an NVIDIA GPU, where nobody has set it. Nothing where there is none, and before any other
-/// thread is started.
+/// The variables that [`set_cuda_defaults`] set.
+static OWN_DEFAULTS: OnceLock<Vec<&str>> = OnceLock::new();
+
+/// Sets what MLX reads from the environment on an NVIDIA GPU, where nobody has. Call it before any other thread is started.
 ///
-/// Kernels are launched as graphs of 20, where MLX waits for 100 on an H100: the GPU begins while the processor adds the rest.
-/// There is room for more than the 400 graphs and 256 plans of attention that MLX keeps by itself, and no error when even more
-/// are needed, as by a sweep's many shapes or a growing cache.
+/// Kernels are launched as graphs of 20 operations, where MLX waits for 100 on an H100: the GPU begins while the processor adds
+/// the rest. There is room for more than the 400 graphs and 256 plans of attention that MLX keeps by itself, and no error when
+/// even more are needed, as by a sweep's many shapes or a growing cache.
 pub fn set_cuda_defaults() {
     // Metal reads the first one as well.
     if !cfg!(target_os = "linux") {
         return;
     }
-    for (variable, value) in [
+    let defaults = [
         ("MLX_MAX_OPS_PER_BUFFER", "20"),
         ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
         ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),
         ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),
-    ] {
-        if std::env::var_os(variable).is_none() {
+    ];
+    OWN_DEFAULTS.get_or_init(|| {
+        let free = defaults.into_iter().filter(|(name, _)| std::env::var_os(name).is_none());
+        free.map(|(name, value)| {
             // SAFETY: before any thread is started.
-            unsafe { std::env::set_var(variable, value) };
-        }
-    }
+            unsafe { std::env::set_var(name, value) };
+            name
+        })
+        .collect()
+    });
+}
+
+/// The variables that this program set for itself: they mean nothing on a CPU, and are not meant for other programs.
+pub fn own_defaults() -> &'static [&'static str] {
+    OWN_DEFAULTS.get().map_or(&[], Vec::as_slice)
 }
 
 /// Whether MLX computes on an NVIDIA GPU: on Linux, any GPU that it knows.
@@ -75,7 +87,7 @@ pub fn on_nvidia_gpu() -> bool {
 /// MLX would fill nearly all of a GPU's memory with what it frees, and CUDA's graphs and plans would have no room.
 #[cfg(target_os = "linux")]
 fn leave_room() -> Result<()> {
-    static LIMIT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    static LIMIT: OnceLock<usize> = OnceLock::new();
     let found = mlx_rs::memory::memory_limit()?;
     mlx_rs::memory::set_memory_limit(*LIMIT.get_or_init(|| found / 10 * 9))?;
     Ok(())

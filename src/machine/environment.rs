@@ -1,7 +1,7 @@
 //! The environment stamp: what has to be known about a machine and a build to judge or repeat its numbers. It becomes
 //! one entry of `launches` in `environment.json`.
 
-use super::device::DeviceKind;
+use super::device::{DeviceKind, own_defaults};
 use super::{mlx, slug};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -97,7 +97,7 @@ impl Environment {
             mlx_version: mlx::version(),
             mlx_build: mlx_build(),
             blas: blas(device),
-            variables: variables(),
+            variables: variables(device),
             ridgepoint_version: env!("CARGO_PKG_VERSION"),
             git_commit: option_env!("RIDGEPOINT_COMMIT"),
             build_profile: if cfg!(debug_assertions) { "debug" } else { "release" },
@@ -165,12 +165,13 @@ fn operating_system() -> String {
 }
 
 /// Only settings: a value that is a path says nothing on another machine.
-fn variables() -> BTreeMap<String, String> {
+fn variables(device: DeviceKind) -> BTreeMap<String, String> {
     let matters =
         |name: &str| name.ends_with("_NUM_THREADS") || name.starts_with("MLX_") || name == "OPENBLAS_CORETYPE";
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .filter(|(name, value)| matters(name) && !value.starts_with('/'))
+        .filter(|(name, _)| device == DeviceKind::Gpu || !own_defaults().contains(&name.as_str()))
         .collect()
 }
 

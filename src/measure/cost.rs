@@ -1,5 +1,5 @@
 //! t(b), the time of one target forward of width b; T_AR, a step of pipelined plain decoding; and what a drafter's
-//! proposals cost. Each timer does one sample a call; in which order is the caller's business.
+//! proposals and whole rounds cost. Each timer does one sample a call; in which order is the caller's business.
 
 use crate::decode::accept::Accepted;
 use crate::decode::keys::KeyStream;
@@ -213,13 +213,15 @@ mod tests {
             "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 64, "max_position_embeddings": 64
         });
         let model = crate::model::synthetic(Path::new("tiny"), &config, &LoadOptions::default(), 1).unwrap();
-        let mut timer = ForwardTimer::new(&model, &[1, 2, 3], 12, 5, 1).unwrap();
         let mut drafter = HostDrafter::new(Box::new(PromptLookup::new(2, 1).unwrap()));
-        // Four tokens are found, and none.
-        for text in [[1, 2, 3, 1, 2], [1, 2, 3, 4, 5]] {
-            begin(&mut drafter, &text, 16).unwrap();
-            assert!(timer.round(&mut drafter, &text, 4).unwrap() > 0.0);
-            assert_eq!(timer.cache.len(), 12);
+        for sampling in [Sampling::GREEDY, Sampling::new(0.8, 0.95).unwrap()] {
+            let mut timer = ForwardTimer::new(&model, &[1, 2, 3], 12, 5, 1).unwrap().sampled(sampling);
+            // Four tokens are found, and none.
+            for text in [[1, 2, 3, 1, 2], [1, 2, 3, 4, 5]] {
+                begin(&mut drafter, &text, 16).unwrap();
+                assert!(timer.round(&mut drafter, &text, 4).unwrap() > 0.0);
+                assert_eq!(timer.cache.len(), 12);
+            }
         }
     }
 

@@ -108,11 +108,16 @@ impl Tuner<'_> {
     /// proposal, in `PASSES` passes, each in its own random order; in fewer where a pass takes much of the time budget.
     fn measure_cost(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let mut table: Table<CostRow> = self.results.table()?;
-        let rows = self.samples()?;
+        let mut rows = self.samples()?;
         // Once something was traced the passes stand: predictions, and what is timed, follow from them.
         let count = match self.results.table::<TraceRow>()?.rows() {
             [] => PASSES,
-            _ => 1 + table.rows().iter().map(|row| row.pass).max().unwrap_or(0),
+            _ => {
+                // A program that timed no rounds may have begun.
+                let has_rounds = table.rows().iter().any(|row| row.mode == Mode::Round);
+                rows.retain(|row| row.mode != Mode::Round || has_rounds);
+                1 + table.rows().iter().map(|row| row.pass).max().unwrap_or(0)
+            }
         };
         let passes = Passes { rows: &rows, passes: count, seed: self.scenario.seed };
         progress.stage("measuring verification cost t(b)", passes.missing(&table) + rows.len() as u64);

@@ -151,7 +151,7 @@ impl Identity {
 }
 
 /// What a launch is described by that must not change within a folder, as it would change times unseen.
-const FACTORS: [&str; 10] = [
+const FACTORS: [&str; 11] = [
     "machine",
     "device",
     "device_name",
@@ -161,6 +161,7 @@ const FACTORS: [&str; 10] = [
     "blas.name",
     "blas.kernel",
     "blas.threads",
+    "variables",
     "ridgepoint_version",
 ];
 

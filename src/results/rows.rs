@@ -51,13 +51,13 @@ pub struct PromptRow {
     pub tokens_sha256: String,
 }
 
-/// `cost.csv`: one timed sample of a forward.
+/// `cost.csv`: one timed sample of a forward, a proposal or a round.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct CostRow {
     pub machine: String,
     pub target: String,
     pub precision: String,
-    /// `target`: a forward of the target; `drafter`: a proposal of the drafter.
+    /// `target`: a forward of the target; `drafter`: a proposal of the drafter, or a round with it.
     pub role: Role,
     /// The drafter's name; empty for the target.
     pub drafter: String,
@@ -76,7 +76,7 @@ pub struct CostRow {
     pub order: u64,
     /// Forwards or proposals in the timed chain; `time_ms` is the mean over them.
     pub chain: u64,
-    /// Milliseconds a forward or proposal.
+    /// Milliseconds a forward, proposal or round.
     pub time_ms: Option<f64>,
     /// Bytes that it must move: weights, cache read and written.
     pub bytes: u64,

@@ -15,29 +15,28 @@ pub struct Costs {
     pub draft: CostCurve,
     /// t(b) of the target.
     pub target: CostCurve,
-    /// What a round saves against its proposal and its verification one after the other; below 0 where it takes more.
+    /// What a round saves against its proposal and its verification one after the other; below 0 where it takes more. It
+    /// comes off the proposal: a round without one saves nothing.
     pub overlap_s: f64,
     /// Whether a verification runs at a wider width where that is cheaper.
     pub pad: bool,
 }
 
 impl Costs {
-    /// Seconds of a round that asks for γ draft tokens and gets `drafted`: the proposal and a forward one wider than it;
-    /// none where a time is unknown. A round for which a lookup finds nothing is a synchronous forward of width 1.
+    /// Seconds of a round that asks for γ draft tokens and gets `drafted`: what the proposal adds and a forward one wider than it;
+    /// none where a time is unknown. A round for which a lookup finds nothing verifies a width of 1.
     pub fn round_s(&self, draft_length: usize, drafted: usize) -> Option<f64> {
-        Some(self.draft.at(draft_length)? + self.verify_s(drafted + 1)?)
+        Some(self.proposal_s(draft_length)? + self.verify_s(drafted + 1)?)
     }
 
-    /// Seconds that a verification of this width adds to a proposal, at the width that it is padded to. One of width 1 follows
-    /// no proposal.
+    /// Seconds of a verification of this width, at the width that it is padded to.
     pub fn verify_s(&self, width: usize) -> Option<f64> {
-        let seconds = self.target.at(if self.pad { self.target.padded(width) } else { width })?;
-        Some(if width > 1 { (seconds - self.overlap_s).max(0.0) } else { seconds })
+        self.target.at(if self.pad { self.target.padded(width) } else { width })
     }
 
-    /// Seconds that a model takes to compute so many distributions of a draft; none where unknown.
+    /// Seconds that a proposal adds to a round in which so many of a draft's distributions are computed; none where unknown.
     pub fn proposal_s(&self, computed: usize) -> Option<f64> {
-        if computed == 0 { Some(0.0) } else { self.draft.at(computed) }
+        if computed == 0 { Some(0.0) } else { Some(self.draft.at(computed)? - self.overlap_s) }
     }
 
     /// Seconds of all rounds of a replay at draft length γ; plain decoding is pipelined.

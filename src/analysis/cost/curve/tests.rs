@@ -95,9 +95,15 @@ fn curves_are_told_apart_and_numbered_targets_first() {
         other(|row| row.context = 128),
         other(|row| row.batch = 2),
         other(|_| ()),
+        // Rounds are no proposals.
+        other(|row| {
+            (row.role, row.drafter, row.mode) = (Role::Drafter, "skip".to_string(), Mode::Round);
+            (row.width, row.time_ms) = (row.width + 1, Some(9.0));
+        }),
     ]
     .concat();
     let curves = analyze_curves(&rows, &settings()).unwrap();
+    assert_eq!(curves[3].widths.iter().map(|row| row.time_ms).collect::<Vec<_>>(), [1.0; 3]);
     let named: Vec<_> =
         curves.iter().map(|curve| (curve.row.curve, &*curve.row.drafter, curve.row.context, curve.row.batch)).collect();
     assert_eq!(named, [(0, "", 64, 1), (1, "", 64, 2), (2, "", 128, 1), (3, "skip", 64, 1)]);
