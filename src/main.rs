@@ -3,6 +3,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     #[cfg(unix)]
     signals();
+    #[cfg(feature = "mlx")]
     ridgepoint::machine::device::set_cuda_defaults();
     match ridgepoint::cli::run() {
         Ok(()) => ExitCode::SUCCESS,
