@@ -47,8 +47,7 @@ impl Timing {
         }
         let mut target = curves(&rows, Role::Target, Mode::Sync)?;
         let target = target.remove("").context("cost.csv: has no synchronous times of the target")?;
-        let plain_s =
-            curves(&rows, Role::Target, Mode::Pipelined).context("cost.csv")?.get("").and_then(|curve| curve.at(1));
+        let plain_s = curves(&rows, Role::Target, Mode::Pipelined)?.get("").and_then(|curve| curve.at(1));
         let drafts = curves(&rows, Role::Drafter, Mode::Sync)?;
         let rounds = curves(&rows, Role::Drafter, Mode::Round)?;
         let overlap = |(name, rounds): (&String, &CostCurve)| {
@@ -89,7 +88,8 @@ fn curves(rows: &[(&CostRow, f64)], role: Role, mode: Mode) -> Result<BTreeMap<S
     for (row, seconds) in rows.iter().filter(|(row, _)| (row.role, row.mode) == (role, mode)) {
         samples.entry(row.drafter.clone()).or_default().push((row.width as usize, *seconds));
     }
-    samples.into_iter().map(|(drafter, samples)| Ok((drafter, CostCurve::from_samples(samples)?))).collect()
+    let curve = |samples: Vec<_>| CostCurve::from_samples(samples).context("cost.csv");
+    samples.into_iter().map(|(drafter, samples)| Ok((drafter, curve(samples)?))).collect()
 }
 
 /// The traces of one drafter on the tuning prompts.

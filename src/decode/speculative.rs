@@ -100,19 +100,19 @@ pub fn decode_as(
 }
 
 /// What a round verifies.
-struct Input<'a> {
+pub(crate) struct Input<'a> {
     /// The last committed token.
-    last: &'a [u32],
-    proposal: Option<Proposal>,
-    padding: &'a Padding,
+    pub last: &'a [u32],
+    pub proposal: Option<Proposal>,
+    pub padding: &'a Padding,
     /// How many drafts are accepted, if that is supposed.
-    supposed: Option<usize>,
+    pub supposed: Option<usize>,
 }
 
 /// One target forward over the last committed token and the drafts, and what is committed of it: the accepted
 /// drafts and one token of the target's own; with the normed hidden states of all. The cache is left holding all
 /// committed tokens but that last one.
-fn verify(
+pub(crate) fn verify(
     model: &Transformer,
     cache: &mut KvCache,
     input: Input,

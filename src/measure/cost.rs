@@ -1,14 +1,15 @@
 //! t(b), the time of one target forward of width b; T_AR, a step of pipelined plain decoding; and what a drafter's
 //! proposals and whole rounds cost. Each timer does one sample a call; in which order is the caller's business.
 
-use crate::decode::accept::Accepted;
 use crate::decode::keys::KeyStream;
 use crate::decode::sampling::Sampling;
+use crate::decode::speculative::{Input, verify};
 use crate::decode::{accept, plain, prefill};
 use crate::draft::{Drafter, Proposal};
 use crate::machine::device;
 use crate::model::cache::KvCache;
 use crate::model::transformer::{Logits, Transformer};
+use crate::roofline::Padding;
 use anyhow::Result;
 use mlx_rs::ops::indexing::argmax_axis;
 use mlx_rs::ops::{concatenate, zeros_dtype};
@@ -90,36 +91,32 @@ impl<'a> ForwardTimer<'a> {
     }
 
     /// Seconds of a round of one sequence: a proposal of `draft_length` tokens behind `text`, filled up where there are fewer, and
-    /// the forward that verifies it, with the acceptance read by the host. The drafter must have begun with `text`; all is as
-    /// before afterwards.
+    /// its verification, read by the host. The drafter must have begun with `text`; all is as before afterwards.
     pub fn round(&mut self, drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<f64> {
         let held = self.cache.len();
         let drafter = drafter.timed_part();
         let started = Instant::now();
-        let accepted = self.accepted(drafter, text, draft_length).and_then(|all| Ok(eval([&all.count, &all.tokens])?));
+        let verified = self.verified(drafter, text, draft_length);
         let seconds = started.elapsed().as_secs_f64();
         self.cache.truncate(held);
         drafter.settle(text)?;
-        accepted.map(|()| seconds)
+        verified.map(|()| seconds)
     }
 
-    fn accepted(&mut self, drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<Accepted> {
+    fn verified(&mut self, drafter: &mut dyn Drafter, text: &[u32], draft_length: usize) -> Result<()> {
         let mut keys = KeyStream::new(0);
-        let proposal = drafter.propose(text, draft_length, &self.sampling, &mut keys)?;
-        let (found, probabilities) = match proposal {
-            Some(Proposal { tokens, probabilities }) => (tokens, probabilities),
-            None => (Array::from_slice::<u32>(&[], &[0]), None),
+        let found = drafter.propose(text, draft_length, &self.sampling, &mut keys)?;
+        let drafted = found.as_ref().map_or(0, |found| found.tokens.dim(0) as usize);
+        let proposal = if drafted == draft_length {
+            found
+        } else {
+            let missing = &self.inputs[1 + drafted..1 + draft_length];
+            let missing = Array::from_slice(missing, &[missing.len() as i32]);
+            let tokens = found.map_or(Ok(missing.clone()), |found| concatenate(&[&found.tokens, &missing], 0))?;
+            Some(Proposal { tokens, probabilities: None })
         };
-        let drafted = found.dim(0) as usize;
-        let token = |at: &[u32]| Array::from_slice(at, &[at.len() as i32]);
-        let drafts = concatenate(&[&found, &token(&self.inputs[1 + drafted..1 + draft_length])], 0)?;
-        let input = concatenate(&[&token(&self.inputs[..1]), &drafts], 0)?.reshape(&[1, -1])?;
-        let logits = self.model.forward(&input, &mut self.cache, Logits::All)?.squeeze_axes(&[0])?;
-        if self.sampling.is_greedy() {
-            return accept::greedy(&drafts, &logits);
-        }
-        let probabilities = probabilities.filter(|_| drafted == draft_length);
-        accept::rejection(&drafts, probabilities.as_ref(), &self.sampling.probabilities(&logits)?, &keys.next_key()?)
+        let input = Input { last: &self.inputs[..1], proposal, padding: &Padding::default(), supposed: None };
+        verify(self.model, &mut self.cache, input, &self.sampling, &mut keys).map(drop)
     }
 
     /// Seconds a token of `steps` pipelined steps of plain decoding. Rolled back afterwards.
