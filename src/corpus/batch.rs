@@ -6,7 +6,7 @@
 
 use crate::decode::keys::KeyStream;
 use crate::model::cache::KvCache;
-use crate::model::transformer::{Logits, Transformer};
+use crate::model::transformer::Transformer;
 use anyhow::Result;
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
 use mlx_rs::ops::{maximum, select, stack};
@@ -132,7 +132,7 @@ impl Batch {
     /// Decides the token at position `at` of every text, and submits that.
     fn step(&mut self, model: &Transformer, at: usize, keys: &mut KeyStream) -> Result<Array> {
         let rows = self.token.dim(0);
-        let logits = model.forward(&self.token.reshape(&[rows, 1])?, &mut self.cache, Logits::Last)?;
+        let logits = model.forward_pipelined(&self.token.reshape(&[rows, 1])?, &mut self.cache)?;
         let mut token = choose(&logits.reshape(&[rows, -1])?, &self.temperatures, &keys.next_key()?)?;
         let at = at as i32;
         if at < self.prompts.dim(1) {

@@ -5,7 +5,7 @@ use super::keys::KeyStream;
 use super::sampling::Sampling;
 use super::{Request, Round, Run, choose, start};
 use crate::model::cache::KvCache;
-use crate::model::transformer::{Logits, Transformer};
+use crate::model::transformer::Transformer;
 use anyhow::Result;
 use mlx_rs::Array;
 use mlx_rs::transforms::async_eval;
@@ -50,7 +50,7 @@ pub(crate) fn step(
     keys: &mut KeyStream,
 ) -> Result<Array> {
     let batch = token.dim(0);
-    let logits = model.forward(&token.reshape(&[batch, 1])?, cache, Logits::Last)?;
+    let logits = model.forward_pipelined(&token.reshape(&[batch, 1])?, cache)?;
     let next = choose(sampling, &logits.reshape(&[batch, -1])?, keys)?;
     async_eval([&next])?;
     Ok(next)

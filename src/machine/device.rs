@@ -49,16 +49,13 @@ static OWN_DEFAULTS: OnceLock<Vec<&str>> = OnceLock::new();
 
 /// Sets what MLX reads from the environment on an NVIDIA GPU, where nobody has. Call it before any other thread is started.
 ///
-/// Kernels are launched as graphs of 20 operations, where MLX waits for 100 on an H100: the GPU begins while the processor adds
-/// the rest. There is room for more than the 400 graphs and 256 plans of attention that MLX keeps by itself, and no error when
-/// even more are needed, as by a sweep's many shapes or a growing cache.
+/// There is room for more than the 400 graphs and 256 plans of attention that MLX keeps by itself, and no error when even more
+/// are needed, as by a sweep's many shapes or a growing cache.
 pub fn set_cuda_defaults() {
-    // Metal reads the first one as well.
     if !cfg!(target_os = "linux") {
         return;
     }
     let defaults = [
-        ("MLX_MAX_OPS_PER_BUFFER", "20"),
         ("MLX_CUDA_GRAPH_CACHE_SIZE", "20000"),
         ("MLX_CUDA_SDPA_CACHE_SIZE", "4096"),
         ("MLX_ENABLE_CACHE_THRASHING_CHECK", "0"),

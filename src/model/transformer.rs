@@ -19,10 +19,9 @@ use mlx_rs::transforms::async_eval;
 use mlx_rs::{Array, Dtype};
 use parts::Part;
 
-/// If the weights of a layer's products have so many bytes, a GPU takes longer to read them than the CPU takes to build
-/// the layer's graph and submit it. On an H100 it pays at 436 MB (7B in bfloat16), and costs at 123 MB (7B at 4 bits).
+/// How many layers an NVIDIA GPU is given at a time.
 #[cfg(target_os = "linux")]
-const SUBMITTED_EARLY: u64 = 300_000_000;
+const LAYERS_AT_ONCE: usize = 4;
 
 /// Which positions of a forward need logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +133,16 @@ impl Transformer {
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
+    /// The last logits of a forward that nothing waits for, as the next step of pipelined decoding is: submitted as a whole.
+    /// Otherwise as [`forward`](Self::forward).
+    pub fn forward_pipelined(&self, tokens: &Array, cache: &mut KvCache) -> Result<Array> {
+        let forward = || self.forward(tokens, cache, Logits::Last);
+        #[cfg(target_os = "linux")]
+        return cuda::lazily(forward);
+        #[cfg(not(target_os = "linux"))]
+        forward()
+    }
+
     /// The normed hidden states that the logits of `tokens` come from, `[batch, b, hidden]`; keys and values are stored as
     /// in [`forward`](Self::forward). A drafter that reads its target's hidden states (see [`is_conditioned`](Self::is_conditioned))
     /// is given them as `features`, for each token that of the position before it. Lazy.
@@ -207,11 +216,12 @@ impl Transformer {
         Ok(h)
     }
 
-    /// Has an NVIDIA GPU compute the first `layers` layers, which give `h`, while the graph of as many more is built.
+    /// Has an NVIDIA GPU compute the first `layers` layers, which give `h`, while the graph of those behind them is built. It would
+    /// wait for 100 operations otherwise, or all of them.
     #[cfg(target_os = "linux")]
     fn submit_early(&self, h: &Array, layers: usize) -> Result<()> {
-        let halfway = (2..self.layers.len()).contains(&layers) && layers.is_power_of_two();
-        if halfway && cuda::submits_early(h) && self.layers[0].product_bytes() >= SUBMITTED_EARLY {
+        let complete = layers.is_multiple_of(LAYERS_AT_ONCE) || layers == self.layers.len();
+        if complete && cuda::submits_early(h) {
             async_eval([h])?;
         }
         Ok(())

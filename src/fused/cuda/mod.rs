@@ -55,7 +55,7 @@ pub fn submits_early(h: &Array) -> bool {
     serves(h) && !LAZY.get()
 }
 
-/// Runs `work` on this thread with nothing submitted before it asks for it, to see what building a graph takes.
+/// Runs `work` on this thread with nothing submitted before it asks for it.
 pub fn lazily<R>(work: impl FnOnce() -> R) -> R {
     let before = LAZY.replace(true);
     let result = work();

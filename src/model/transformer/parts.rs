@@ -1,9 +1,7 @@
 //! A decoder taken apart, to time what a step is made of: a model without one of its parts, and one part of all layers
 //! alone. What comes out means nothing; only its time does.
 
-use super::{Block, Logits, Place, Transformer};
-#[cfg(target_os = "linux")]
-use crate::fused::cuda;
+use super::{Block, Place, Transformer};
 use crate::model::cache::KvCache;
 use crate::model::layers::swiglu;
 use anyhow::{Result, bail};
@@ -168,11 +166,7 @@ impl Transformer {
     /// Builds one forward of a token behind what `cache` holds without evaluating it; nothing is stored.
     pub fn build_only(&self, token: &Array, cache: &mut KvCache) -> Result<Array> {
         let held = cache.len();
-        let build = || self.forward(token, cache, Logits::Last);
-        #[cfg(target_os = "linux")]
-        let logits = cuda::lazily(build)?;
-        #[cfg(not(target_os = "linux"))]
-        let logits = build()?;
+        let logits = self.forward_pipelined(token, cache)?;
         cache.truncate(held);
         Ok(logits)
     }
