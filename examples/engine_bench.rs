@@ -5,7 +5,7 @@
 //! MODEL is a name of scenarios/models/ (mistral-7b) or a checkpoint; BITS quantises it in groups of 64, 0 leaves it as it
 //! is; `system` leaves all to MLX. After a context of 256 tokens it times: `plain`, a token of pipelined greedy decoding;
 //! `t(b)`, one synchronous forward of b tokens with the choice of the next ones; `build(b)`, its part until the graph is
-//! there; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
+//! there, on an NVIDIA GPU with its layers handed over; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
 
 use anyhow::{Context, Result, ensure};
 use mlx_rs::Array;
