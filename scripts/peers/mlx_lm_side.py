@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One measurement of mlx-lm in a fresh process; prints what `ridgepoint generate --json` prints.
 
-    mlx_lm_side.py MODEL --prompt-file FILE --max-tokens N [--draft-model DIR --draft-length N [--round-cost]]
+    mlx_lm_side.py MODEL --prompt-file FILE --max-tokens N [--dtype DTYPE] [--draft-model DIR --draft-length N [--round-cost]]
 
 mlx-lm decodes by its own `stream_generate` (pipelined; its speculative loop if there is a draft model), after a short
 run of the same kind has warmed everything up. Prefill takes all prompt tokens but the last, into the caches that
@@ -28,6 +28,8 @@ def main():
     mx.set_default_device({"cpu": mx.cpu, "gpu": mx.gpu}[args.device])
     started = time.perf_counter()
     model, tokenizer = mlx_lm.load(args.model)
+    if args.dtype:
+        model.set_dtype(getattr(mx, args.dtype))
     load_seconds = time.perf_counter() - started
     draft = mlx_lm.load(args.draft_model)[0] if args.draft_model else None
     tokenizer.eos_token_ids = set()  # the token budget alone ends a run
@@ -46,6 +48,7 @@ def arguments():
     parser.add_argument("model")
     parser.add_argument("--prompt-file", required=True)
     parser.add_argument("--max-tokens", type=int, required=True)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"])  # as it is stored, without
     parser.add_argument("--draft-model")
     parser.add_argument("--draft-length", type=int, default=0)
     parser.add_argument("--round-cost", action="store_true")
