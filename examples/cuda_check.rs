@@ -162,7 +162,7 @@ mod linux {
                 let mut cache = model.new_cache();
                 cache.reserve(1000);
                 if held > 0 {
-                    model.prefill(&tokens(0, held), &mut cache)?;
+                    model.prefill(&tokens(0, held), None, &mut cache)?;
                 }
                 Ok(cache)
             };
@@ -170,7 +170,8 @@ mod linux {
             let together = model.forward(&tokens(held, held + width), &mut cache, Logits::All)?;
             let mut rows = Vec::new();
             for at in held..held + width {
-                rows.push(model.forward(&tokens(at, at + 1), &mut apart, Logits::All)?);
+                // As plain decoding has it: nothing is handed over on the way.
+                rows.push(model.forward_pipelined(&tokens(at, at + 1), &mut apart)?);
             }
             let apart = concatenate(&rows.iter().collect::<Vec<_>>(), 1)?;
             let mlx = cuda::without(|| -> Result<Array> {

@@ -4,8 +4,8 @@
 //!
 //! MODEL is a name of scenarios/models/ (mistral-7b) or a checkpoint; BITS quantises it in groups of 64, 0 leaves it as it
 //! is; `system` leaves all to MLX. After a context of 256 tokens it times: `plain`, a token of pipelined greedy decoding;
-//! `t(b)`, one synchronous forward of b tokens with the choice of the next ones; `build(b)`, its part until the graph is
-//! there, on an NVIDIA GPU with its layers handed over; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
+//! `t(b)`, one synchronous forward of b tokens with the choice of the next ones; `build(b)`, what describing its graph
+//! takes; `round`, a speculative round of 4 drafted tokens by the target's own first two layers.
 
 use anyhow::{Context, Result, ensure};
 use mlx_rs::Array;
@@ -74,13 +74,14 @@ fn steps(model: &Transformer, text: &[u32], print: &dyn Fn(&str, f64)) -> Result
     Ok(())
 }
 
-/// Seconds until the graph is there, and until the next tokens are.
+/// Seconds that describing the graph takes, and until the next tokens are there.
 fn step(model: &Transformer, cache: &mut KvCache, tokens: &Array) -> Result<(f64, f64)> {
     let before = cache.len();
     let started = Instant::now();
-    let next = argmax_axis(model.forward(tokens, cache, Logits::All)?, -1, false)?;
+    model.build_only(tokens, cache)?;
     let built = started.elapsed().as_secs_f64();
-    next.eval()?;
+    let started = Instant::now();
+    argmax_axis(model.forward(tokens, cache, Logits::All)?, -1, false)?.eval()?;
     let done = started.elapsed().as_secs_f64();
     cache.truncate(before);
     Ok((built, done))

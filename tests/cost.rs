@@ -88,15 +88,16 @@ fn every_width_has_its_samples_and_analyze_rebuilds_what_follows() {
 #[test]
 fn variables_of_the_user_are_recorded_and_stay_in_a_folder() {
     let place = Workplace::new();
-    let cost = |operations: Option<&str>| {
+    let cost = |graphs: Option<&str>| {
         let mut command = place.command(&[&COST[..], &["--widths", "1-2", "--passes", "1"]].concat());
-        command.env_remove("MLX_MAX_OPS_PER_BUFFER").env_remove("MLX_CUDA_GRAPH_CACHE_SIZE");
-        command.envs(operations.map(|operations| ("MLX_MAX_OPS_PER_BUFFER", operations))).output().unwrap()
+        command.env_remove("MLX_CUDA_GRAPH_CACHE_SIZE").env_remove("MLX_CUDA_SDPA_CACHE_SIZE");
+        command.envs(graphs.map(|graphs| ("MLX_CUDA_GRAPH_CACHE_SIZE", graphs))).output().unwrap()
     };
     assert!(cost(Some("7")).status.success());
     let stamp = Stamp::read(&place.path(FOLDER)).unwrap().unwrap();
     let variables = &stamp.launches[0]["variables"];
-    assert_eq!((&variables["MLX_MAX_OPS_PER_BUFFER"], variables.get("MLX_CUDA_GRAPH_CACHE_SIZE")), (&"7".into(), None));
+    // Not those that the program sets for an NVIDIA GPU.
+    assert_eq!((&variables["MLX_CUDA_GRAPH_CACHE_SIZE"], variables.get("MLX_CUDA_SDPA_CACHE_SIZE")), (&"7".into(), None));
     // As if it had been cut off before its last sample.
     let rows = fs::read_to_string(place.path(FOLDER).join("cost.csv")).unwrap();
     let kept: String = rows.split_inclusive('\n').take(3).collect();

@@ -28,10 +28,12 @@ def main():
     mx.set_default_device({"cpu": mx.cpu, "gpu": mx.gpu}[args.device])
     started = time.perf_counter()
     model, tokenizer = mlx_lm.load(args.model)
-    if args.dtype:
-        model.set_dtype(getattr(mx, args.dtype))
     load_seconds = time.perf_counter() - started
     draft = mlx_lm.load(args.draft_model)[0] if args.draft_model else None
+    for loaded in (model, draft):
+        if args.dtype and loaded:
+            loaded.set_dtype(getattr(mx, args.dtype))
+            mx.eval(loaded.parameters())
     tokenizer.eos_token_ids = set()  # the token budget alone ends a run
     prompt = tokenizer.encode(Path(args.prompt_file).read_text(), add_special_tokens=False)
     decode(model, tokenizer, prompt, WARM_UP_TOKENS, draft, args.draft_length)

@@ -117,7 +117,7 @@ impl Batch {
         let last = shortest as i32 - 1;
         let chunk = (PREFILL_TOKENS / starts.len()).max(1) as i32;
         for from in (0..last).step_by(chunk as usize) {
-            model.prefill(&prompts.try_index((.., from..(from + chunk).min(last)))?, &mut cache)?;
+            model.prefill(&prompts.try_index((.., from..(from + chunk).min(last)))?, None, &mut cache)?;
         }
         Ok(Batch {
             rows: (0..starts.len()).collect(),

@@ -66,7 +66,7 @@ pub struct Round<'a> {
 /// Reads all tokens of `prompt` but the last into `cache`: the last is the input of the first step.
 pub fn prefill(model: &Transformer, cache: &mut KvCache, prompt: &[u32]) -> Result<()> {
     for chunk in prompt[..prompt.len() - 1].chunks(PREFILL_CHUNK) {
-        model.prefill(&Array::from_slice(chunk, &[1, chunk.len() as i32]), cache)?;
+        model.prefill(&Array::from_slice(chunk, &[1, chunk.len() as i32]), None, cache)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The speculative round: draft, verify, accept and roll back as one lazy graph with one evaluation.
+//! The speculative round: draft, verify, accept and roll back with one wait, for what is committed.
 
 use super::accept::{self, Accepted};
 use super::keys::KeyStream;

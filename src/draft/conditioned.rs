@@ -16,7 +16,6 @@ use mlx_rs::Array;
 use mlx_rs::ops::concatenate;
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::zeros_dtype;
-use mlx_rs::transforms::eval;
 
 /// Tokens of a prompt that are read at once.
 const CHUNK: usize = 512;
@@ -80,8 +79,7 @@ impl Drafter for ConditionedDrafter {
         for chunk in self.prompt[..self.prompt.len() - 1].chunks(CHUNK) {
             let (from, to) = (self.cache.len(), self.cache.len() + chunk.len() as i32);
             let tokens = Array::from_slice(chunk, &[1, chunk.len() as i32]);
-            self.model.hidden_states(&tokens, Some(&features.try_index((.., from..to, ..))?), &mut self.cache)?;
-            eval(self.cache.arrays())?;
+            self.model.prefill(&tokens, Some(&features.try_index((.., from..to, ..))?), &mut self.cache)?;
         }
         self.read = self.cache.len();
         self.waiting = vec![features.try_index((.., self.read.., ..))?];

@@ -15,7 +15,7 @@ use mlx_rs::Array;
 use mlx_rs::ops::{concatenate, logsumexp_axis};
 use mlx_rs::transforms::eval;
 
-/// Drafts one token after the other with its own KV cache. Nothing is evaluated before the round is, unless a stopping
+/// Drafts one token after the other with its own KV cache. Nothing is waited for before the round is, unless a stopping
 /// rule must know each token's distribution.
 pub struct ModelDrafter {
     model: Transformer,

@@ -68,7 +68,7 @@ mod measuring {
         let text = Array::from_slice(&model.tokens(count), &[batch as i32, context as i32]);
         let mut cache = transformer.new_cache();
         cache.reserve(context as i32 + 1);
-        transformer.prefill(&text, &mut cache)?;
+        transformer.prefill(&text, None, &mut cache)?;
         let row = forward_row(lab, model, BATCH, Forward { context, width: 1, batch });
         let token = Array::from_slice(&model.tokens(batch as usize), &[batch as i32, 1]);
         let run = move || {

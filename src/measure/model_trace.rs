@@ -119,8 +119,7 @@ pub fn conditioned_drafts(
     let part = |from: usize, to: usize| features.try_index((.., from as i32..to as i32, ..));
     if first > 1 {
         let tokens = Array::from_slice(&text[..first - 1], &[1, first as i32 - 1]);
-        drafter.hidden_states(&tokens, Some(&part(0, first - 1)?), &mut cache)?;
-        eval(cache.arrays())?;
+        drafter.prefill(&tokens, Some(&part(0, first - 1)?), &mut cache)?;
     }
     let mut all = Vec::with_capacity(positions);
     for rows in text[first - 1..end - 1].chunks(ROWS) {

@@ -19,7 +19,7 @@ use mlx_rs::transforms::async_eval;
 use mlx_rs::{Array, Dtype};
 use parts::Part;
 
-/// How many layers an NVIDIA GPU is given at a time.
+/// How many layers an NVIDIA GPU is given at a time. Measured on an H200 alone.
 #[cfg(target_os = "linux")]
 const LAYERS_AT_ONCE: usize = 4;
 
@@ -33,6 +33,9 @@ pub enum Logits {
 }
 
 /// A decoder with its weights. Cloning shares them.
+///
+/// What is said to be lazy here is evaluated when it is asked for; with ridgepoint's kernels an NVIDIA GPU begins before,
+/// as layers are handed over on the way.
 #[derive(Debug, Clone)]
 pub struct Transformer {
     pub config: Config,
@@ -133,14 +136,10 @@ impl Transformer {
         self.lm_head.forward(&self.norm.forward(&h)?)
     }
 
-    /// The last logits of a forward that nothing waits for, as the next step of pipelined decoding is: submitted as a whole.
-    /// Otherwise as [`forward`](Self::forward).
+    /// The last logits of a forward that nothing waits for, as the next step of pipelined decoding is: nothing is handed over
+    /// on the way. Otherwise as [`forward`](Self::forward).
     pub fn forward_pipelined(&self, tokens: &Array, cache: &mut KvCache) -> Result<Array> {
-        let forward = || self.forward(tokens, cache, Logits::Last);
-        #[cfg(target_os = "linux")]
-        return cuda::lazily(forward);
-        #[cfg(not(target_os = "linux"))]
-        forward()
+        lazily(|| self.forward(tokens, cache, Logits::Last))
     }
 
     /// The normed hidden states that the logits of `tokens` come from, `[batch, b, hidden]`; keys and values are stored as
@@ -174,9 +173,10 @@ impl Transformer {
         self.fc.is_some()
     }
 
-    /// Runs `tokens` for their keys and values only. Gives what must be evaluated for them to be there.
-    pub fn prefill(&self, tokens: &Array, cache: &mut KvCache) -> Result<()> {
-        self.hidden(tokens, None, cache, cache.len(), None)?;
+    /// Evaluates the keys and values of `tokens`, `features` as of [`hidden_states`](Self::hidden_states), and no more: what the
+    /// last layer makes of them is not computed.
+    pub fn prefill(&self, tokens: &Array, features: Option<&Array>, cache: &mut KvCache) -> Result<()> {
+        lazily(|| self.hidden(tokens, features, cache, cache.len(), None))?;
         Ok(mlx_rs::transforms::eval(cache.arrays())?)
     }
 
@@ -216,8 +216,8 @@ impl Transformer {
         Ok(h)
     }
 
-    /// Has an NVIDIA GPU compute the first `layers` layers, which give `h`, while the graph of those behind them is built. It would
-    /// wait for 100 operations otherwise, or all of them.
+    /// Has an NVIDIA GPU begin with the first `layers` layers, which give `h`, while what is behind them is described. An H100
+    /// would wait for 100 operations otherwise.
     #[cfg(target_os = "linux")]
     fn submit_early(&self, h: &Array, layers: usize) -> Result<()> {
         let complete = layers.is_multiple_of(LAYERS_AT_ONCE) || layers == self.layers.len();
@@ -321,4 +321,12 @@ fn take_layers(config: &Config, rope: &Rope, weights: &mut dyn Tensors) -> Resul
 
 fn bytes_of(dtype: Dtype) -> u64 {
     if dtype == Dtype::Float32 { 4 } else { 2 }
+}
+
+/// Runs `work` with no layers handed over on the way.
+fn lazily<R>(work: impl FnOnce() -> R) -> R {
+    #[cfg(target_os = "linux")]
+    return cuda::lazily(work);
+    #[cfg(not(target_os = "linux"))]
+    work()
 }

@@ -41,7 +41,7 @@ pub fn round_figure(name: &str, drafter: &str, rounds: &[RoundTime], width: Widt
         drawing.scene(width, axes_height(width), "draft length", "ms a round", |layout| layout.with_y_axis_min(0.0));
     let caption = format!(
         "A round with {drafter}: proposal and verification, each timed on its own and evaluated alone (on a GPU the proposal less \
-         what a round saves by joining them), and the round as it was measured in use, where both are one evaluation; γ=0 \
+         what a round saves by joining them), and the round as it was measured in use, where both are waited for once; γ=0 \
          is a pipelined plain step."
     );
     Some(Figure::new(name.to_string(), caption, data, width, scene))
