@@ -38,7 +38,7 @@ fn check(name: &str, dtype: Option<Dtype>, tolerance: f32) {
         let mut cache = model.new_cache();
         if context > 0 {
             let input = Array::from_slice(&texts.concat(), &[3, context as i32]);
-            model.prefill(&input, &mut cache).unwrap();
+            model.prefill(&input, None, &mut cache).unwrap();
         }
         let batch = logits(&model, &mut cache, &news);
         assert_eq!(cache.len(), (context + width) as i32);
