@@ -97,7 +97,10 @@ fn variables_of_the_user_are_recorded_and_stay_in_a_folder() {
     let stamp = Stamp::read(&place.path(FOLDER)).unwrap().unwrap();
     let variables = &stamp.launches[0]["variables"];
     // Not those that the program sets for an NVIDIA GPU.
-    assert_eq!((&variables["MLX_CUDA_GRAPH_CACHE_SIZE"], variables.get("MLX_CUDA_SDPA_CACHE_SIZE")), (&"7".into(), None));
+    assert_eq!(
+        (&variables["MLX_CUDA_GRAPH_CACHE_SIZE"], variables.get("MLX_CUDA_SDPA_CACHE_SIZE")),
+        (&"7".into(), None)
+    );
     // As if it had been cut off before its last sample.
     let rows = fs::read_to_string(place.path(FOLDER).join("cost.csv")).unwrap();
     let kept: String = rows.split_inclusive('\n').take(3).collect();
