@@ -3,9 +3,9 @@
 //!     cargo run --release --example repeat_bench MODEL [BITS [WIDEST [PASSES [RUNS]]]]
 //!
 //! MODEL is a name of scenarios/models/ (mistral-7b) or a checkpoint; BITS quantises it in groups of 64, 0 leaves it as it
-//! is. Behind 256 tokens, every pass runs the widths 1 to WIDEST (16) in a random order of its own, each RUNS (2) times in a row; there
-//! are PASSES (20), after one that compiles. Medians of each run's time over the first's come last, with their 95 % intervals. See
-//! `runs_a_sample` in `src/measure/cost.rs`.
+//! is. Behind 256 tokens, every pass runs the widths 1 to WIDEST (16) in a random order of its own, each RUNS (2) times in a
+//! row; there are PASSES (20), after one that compiles. Medians of each run's time over the first's come last, with their 95 %
+//! intervals. See `runs_a_sample` in `src/measure/cost.rs`.
 
 use anyhow::{Context, Result};
 use rand::SeedableRng;
