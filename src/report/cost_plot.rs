@@ -1,7 +1,7 @@
 //! Cost curves drawn: one description for the terminal and for SVG.
 
 use super::figure::renumbered;
-use super::figure::style::{ACCENT, COLOURS, GREY};
+use super::figure::style::{ACCENT, COLOURS, GREY, INK};
 use crate::analysis::cost::CurveAnalysis;
 use crate::results::{CostCurveRow, CostWidthRow, Mode, Role};
 use kuva::backend::svg::SvgBackend;
@@ -39,17 +39,18 @@ fn without_colours(text: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Medians as lines with a band of their intervals, cliffs and falls as marks, the ridges as vertical lines.
+/// Medians as lines with a band of their intervals, cliffs and falls as marks; ridges as marks on each curve of a figure, as each
+/// context and batch has its own, and as a vertical line in the terminal, which has one curve.
 fn scene(curves: &[&CurveAnalysis], figure: bool) -> Scene {
     let mut plots = Vec::new();
     for (place, curve) in curves.iter().enumerate() {
         let colour = COLOURS[place % COLOURS.len()];
         let line = line(curve, colour);
         plots.push(Plot::Line(if figure { line.with_legend(legend(&curve.row)) } else { line }));
-        for (kind, colour) in [("cliff", ACCENT), ("fall", GREY)] {
-            // One entry in the legend for all curves.
-            plots.extend(marks(curve, kind, colour, figure && place == 0).map(Plot::Scatter));
-        }
+    }
+    plots.extend(change_marks(curves, figure).map(Plot::Scatter));
+    if figure {
+        plots.extend(ridge_marks(curves).map(Plot::Scatter));
     }
     let first = &curves[0].row;
     let (x, y) = match first.role {
@@ -67,15 +68,40 @@ fn scene(curves: &[&CurveAnalysis], figure: bool) -> Scene {
         let title = format!("{} {} on {}", first.target, first.precision, first.machine);
         layout = layout.with_title(title).with_width(900.0).with_height(520.0);
     }
-    for (name, width) in ridge_lines(first).into_iter().filter(|(_, width)| *width <= widest) {
-        layout = layout.with_reference_line(ReferenceLine::vertical(width).with_color("#555555").with_label(name));
+    let lines = ridges(first).into_iter().filter(|_| !figure);
+    for (name, width) in lines.filter_map(|(name, _, width)| Some((name, width.filter(|w| *w <= widest)?))) {
+        layout = layout.with_reference_line(ReferenceLine::vertical(width).with_label(name));
     }
     render_multiple(plots, layout)
 }
 
-fn ridge_lines(row: &CostCurveRow) -> Vec<(&'static str, f64)> {
-    let lines = [("measured ridge", row.ridge_width), ("data sheet's ridge", row.spec_ridge_width)];
-    lines.into_iter().filter_map(|(name, width)| Some((name, width?))).collect()
+fn ridges(row: &CostCurveRow) -> [(&'static str, MarkerShape, Option<f64>); 2] {
+    [
+        ("measured ridge", MarkerShape::Circle, row.ridge_width),
+        ("data sheet's ridge", MarkerShape::Square, row.spec_ridge_width),
+    ]
+}
+
+/// Where each curve has its ridges, as far as it was measured.
+fn ridge_marks(curves: &[&CurveAnalysis]) -> impl Iterator<Item = ScatterPlot> {
+    ridges(&curves[0].row).into_iter().enumerate().filter_map(|(kind, (name, shape, _))| {
+        let point = |curve: &&CurveAnalysis| {
+            let width = ridges(&curve.row)[kind].2?;
+            Some((width, time_at(curve, width)?))
+        };
+        let points: Vec<(f64, f64)> = curves.iter().filter_map(point).collect();
+        let marks = ScatterPlot::new().with_color(INK).with_size(4.0).with_marker(shape);
+        (!points.is_empty()).then(|| marks.with_data(points).with_legend(name))
+    })
+}
+
+/// t(b) in ms at a width between two that were measured, on the line between them.
+fn time_at(curve: &CurveAnalysis, width: f64) -> Option<f64> {
+    let points: Vec<(f64, f64)> = forwards(curve).map(|row| (row.width as f64, row.time_ms)).collect();
+    let after = points.iter().position(|(w, _)| *w >= width)?;
+    let (w1, t1) = points[after];
+    let (w0, t0) = points[after.saturating_sub(1)];
+    if w1 == width { Some(t1) } else { (w0 < width).then(|| t0 + (t1 - t0) * (width - w0) / (w1 - w0)) }
 }
 
 fn line(curve: &CurveAnalysis, colour: &str) -> LinePlot {
@@ -98,17 +124,19 @@ fn legend(row: &CostCurveRow) -> String {
     }
 }
 
-/// The widths that changes of a kind lead to; in the legend if asked for.
-fn marks(curve: &CurveAnalysis, kind: &str, colour: &str, in_legend: bool) -> Option<ScatterPlot> {
-    let time = |width: u64| forwards(curve).find(|row| row.width == width).map(|row| row.time_ms);
-    let changes = curve.changes.iter().filter(|row| row.kind == kind);
-    let points: Vec<(f64, f64)> = changes.filter_map(|row| Some((row.to_width as f64, time(row.to_width)?))).collect();
-    if points.is_empty() {
-        return None;
-    }
-    let marks =
-        ScatterPlot::new().with_data(points).with_color(colour).with_size(4.0).with_marker(MarkerShape::Triangle);
-    Some(if in_legend { marks.with_legend(kind) } else { marks })
+/// The widths that cliffs and falls lead to, on all curves.
+fn change_marks(curves: &[&CurveAnalysis], in_legend: bool) -> impl Iterator<Item = ScatterPlot> {
+    [("cliff", ACCENT), ("fall", GREY)].into_iter().filter_map(move |(kind, colour)| {
+        let of_curve = |curve: &&CurveAnalysis| {
+            let changes = curve.changes.iter().filter(|row| row.kind == kind);
+            let widths: Vec<f64> = changes.map(|row| row.to_width as f64).collect();
+            widths.into_iter().filter_map(|width| Some((width, time_at(curve, width)?))).collect::<Vec<_>>()
+        };
+        let points: Vec<(f64, f64)> = curves.iter().flat_map(of_curve).collect();
+        let marks = ScatterPlot::new().with_color(colour).with_size(4.0).with_marker(MarkerShape::Triangle);
+        let marks = if in_legend { marks.with_legend(kind) } else { marks };
+        (!points.is_empty()).then(|| marks.with_data(points))
+    })
 }
 
 fn forwards(curve: &CurveAnalysis) -> impl Iterator<Item = &CostWidthRow> {
@@ -163,6 +191,18 @@ mod tests {
         let drafter = CurveAnalysis { row: CostCurveRow { role: Role::Drafter, ..curve().row }, ..curve() };
         let names: Vec<&str> = cost_figures(&[curve(), drafter]).iter().map(|(name, _)| *name).collect();
         assert_eq!(names, ["cost.svg", "cost_drafters.svg"]);
+    }
+
+    /// A batch has its ridge at fewer tokens of a sequence: one line for all curves would be wrong for all but one.
+    #[test]
+    fn each_curve_of_a_figure_has_its_own_ridge() {
+        let with_ridge = |ridge_width| CurveAnalysis { row: CostCurveRow { ridge_width, ..curve().row }, ..curve() };
+        let curves = [with_ridge(Some(3.0)), with_ridge(Some(7.5)), with_ridge(Some(40.0)), with_ridge(None)];
+        let marks: Vec<ScatterPlot> = ridge_marks(&curves.each_ref()).collect();
+        let [marks] = marks.as_slice() else { panic!("{} kinds of ridges", marks.len()) };
+        // Halfway between 10 ms at 7 tokens and 15 at 8; 40 tokens were not measured.
+        let points: Vec<(f64, f64)> = marks.data.iter().map(|point| (point.x, point.y)).collect();
+        assert_eq!(points, [(3.0, 10.0), (7.5, 12.5)]);
     }
 
     #[test]
