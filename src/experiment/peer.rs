@@ -149,9 +149,32 @@ mod measuring {
             let output = command.current_dir(&self.root).output().with_context(|| format!("{command:?}"))?;
             if !output.status.success() {
                 let errors = String::from_utf8_lossy(&output.stderr);
-                bail!("it failed: {}", errors.trim().lines().last().unwrap_or("without a word"));
+                let last = errors.trim().lines().last().unwrap_or("without a word");
+                if last.starts_with("ModuleNotFoundError") {
+                    bail!("not run: {last}; scripts/oracle/setup installs it");
+                }
+                bail!("it failed: {last}");
             }
             serde_json::from_slice(&output.stdout).context("it printed something else than JSON")
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_missing_package_says_what_installs_it() {
+            let peers = Peers { root: ".".into(), python: "sh".into() };
+            let error = |script: &str| {
+                let error = peers.run::<Run>(Command::new(&peers.python).args(["-c", script])).err().unwrap();
+                error.to_string()
+            };
+            assert_eq!(
+                error("echo Traceback >&2; echo \"ModuleNotFoundError: No module named 'gguf'\" >&2; exit 1"),
+                "not run: ModuleNotFoundError: No module named 'gguf'; scripts/oracle/setup installs it"
+            );
+            assert_eq!(error("echo out of memory >&2; exit 1"), "it failed: out of memory");
         }
     }
 }
