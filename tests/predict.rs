@@ -59,7 +59,7 @@ fn made_up(place: &Path, machine: &str, bandwidth: &str, noise: bool) -> String 
     fs::write(place.join(&file), scenario).unwrap();
     let output = ridgepoint(place, &["sweep", &file, "--quiet", "--machine", machine]);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    format!("results/{machine}/one/001")
+    format!("runs/{machine}/one/001")
 }
 
 fn predicted(place: &Path, arguments: &[&str]) -> (Vec<PredictedWidthRow>, Vec<PredictedLengthRow>, String) {
@@ -80,13 +80,13 @@ fn each_curve_is_compared_with_its_own_of_several_folders() {
         fs::read_to_string(&file).unwrap().replace("\"one\"", "\"two\"").replace("context = 64", "context = 128");
     fs::write(&file, other).unwrap();
     assert!(ridgepoint(place.path(), &["sweep", "there.toml", "--quiet", "--machine", "there"]).status.success());
-    let other = "results/there/two/001";
+    let other = "runs/there/two/001";
     let (alone, lengths, _) = predicted(place.path(), &[&here, "--against", &there]);
     assert!(alone.iter().all(|row| row.measured_ms.is_some()));
     assert_eq!(predicted(place.path(), &[&here, "--against", other, "--against", &there]).0, alone);
     let (nothing, predictions, shown) = predicted(place.path(), &[&here, "--against", other]);
     assert!(nothing.iter().all(|row| row.measured_ms.is_none()) && predictions.len() == lengths.len());
-    assert!(shown.contains("results/there/two/001: has no curve of t, "), "{shown}");
+    assert!(shown.contains("runs/there/two/001: has no curve of t, "), "{shown}");
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn what_cannot_be_predicted_is_one_line() {
         (vec![&csv], "cost.csv: has no cost.csv with rows"),
         (
             vec![&here, &there],
-            "is of machine 'there', results/here/one/001 of 'here'; predict from one machine at a time",
+            "is of machine 'there', runs/here/one/001 of 'here'; predict from one machine at a time",
         ),
         (vec![&here, &here], "is given twice"),
         (vec![&here, "--to", "abacus"], "--to 'abacus': there is no scenarios/machines/abacus.toml"),

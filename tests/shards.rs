@@ -104,7 +104,7 @@ fn same(found: &Path, expected: &Path) {
 }
 
 fn parts(of: usize) -> Vec<String> {
-    (1..=of).map(|index| format!("results/simulated/small-shard-{index}-of-{of}")).collect()
+    (1..=of).map(|index| format!("runs/simulated/small-shard-{index}-of-{of}")).collect()
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn parts_together_are_the_whole_sweep() {
         let shards = parts(of);
         let arguments: Vec<&str> = ["merge"].into_iter().chain(shards.iter().map(String::as_str)).collect();
         place.done(&arguments);
-        same(&place.path("results/simulated/small"), &whole.path("results/simulated/small"));
+        same(&place.path("runs/simulated/small"), &whole.path("runs/simulated/small"));
         // The whole goes on as if it had been one.
         place.done(&["sweep", "small.toml", "--quiet"]);
-        same(&place.path("results/simulated/small"), &whole.path("results/simulated/small"));
+        same(&place.path("runs/simulated/small"), &whole.path("runs/simulated/small"));
     }
 }
 
@@ -145,12 +145,8 @@ fn parts_that_do_not_belong_together_are_refused() {
     let [a, b, c] = [0, 1, 2].map(|place| shards[place].as_str());
     place.refused(&["merge", a, c], 1, &["cell 2 of 8 was not run; run sweep --shard 2/3 to its end"]);
     place.refused(&["merge", a, b, b], 1, &[b, "part 2/3 is given twice"]);
-    place.refused(
-        &["merge", a, "results/simulated/small-shard-1-of-2"],
-        1,
-        &["is part 1/2 of 8 cells, not of 3 parts"],
-    );
-    place.refused(&["merge", a, "results/simulated"], 2, &["is no part of a sweep; name folders of sweep --shard"]);
+    place.refused(&["merge", a, "runs/simulated/small-shard-1-of-2"], 1, &["is part 1/2 of 8 cells, not of 3 parts"]);
+    place.refused(&["merge", a, "runs/simulated"], 2, &["is no part of a sweep; name folders of sweep --shard"]);
     place.refused(&["merge", a, "none"], 2, &["none: is no part of a sweep"]);
     place.refused(&["sweep", "small.toml", "--shard", "4/3"], 2, &["'4/3' is no part; write 1/4"]);
 
@@ -179,12 +175,12 @@ fn parts_that_do_not_belong_together_are_refused() {
         }
     }
     fs::write(&stamp, original).unwrap();
-    assert!(!place.path("results/simulated/small").exists());
+    assert!(!place.path("runs/simulated/small").exists());
 
     place.done(&["merge", a, b, c]);
-    let before = contents(&place.path("results/simulated/small"));
-    place.refused(&["merge", a, b, c], 1, &["results/simulated/small: is there already"]);
-    assert_eq!(contents(&place.path("results/simulated/small")), before);
+    let before = contents(&place.path("runs/simulated/small"));
+    place.refused(&["merge", a, b, c], 1, &["runs/simulated/small: is there already"]);
+    assert_eq!(contents(&place.path("runs/simulated/small")), before);
     place.done(&["merge", c, a, b, "--out", "elsewhere"]);
 }
 
@@ -192,7 +188,7 @@ fn parts_that_do_not_belong_together_are_refused() {
 fn a_second_process_on_a_folder_is_refused_and_a_dead_one_keeps_nobody_out() {
     let place = Place::new();
     place.shard("1/3");
-    let folder = "results/simulated/small-shard-1-of-3";
+    let folder = "runs/simulated/small-shard-1-of-3";
     let lock = fs::File::options().write(true).open(place.path(folder).join(".lock")).unwrap();
     lock.lock().unwrap();
     let before = contents(&place.path(folder));
@@ -232,7 +228,7 @@ fn a_sweep_that_runs_out_of_disk_goes_on_where_it_was() {
     }
     assert!(stopped >= 3, "{stopped}");
     place.done(&["sweep", "small.toml", "--quiet"]);
-    same(&place.path("results"), &whole.path("results"));
+    same(&place.path("runs"), &whole.path("runs"));
 }
 
 #[cfg(target_os = "linux")]
@@ -255,7 +251,7 @@ fn a_folder_that_cannot_be_made_or_written_is_one_line() {
     if text(&id.stdout).trim() != "0" {
         use std::os::unix::fs::PermissionsExt;
         place.done(&["sweep", "small.toml", "--quiet"]);
-        let folder = place.path("results/simulated/small");
+        let folder = place.path("runs/simulated/small");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
         place.refused(&["sweep", "small.toml", "--quiet"], 1, &["cannot write"]);
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();

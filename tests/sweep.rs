@@ -72,7 +72,7 @@ impl Place {
     }
 
     fn cells(&self) -> Vec<CellRow> {
-        read_raw(&self.path("results/simulated/small")).unwrap()
+        read_raw(&self.path("runs/simulated/small")).unwrap()
     }
 }
 
@@ -104,14 +104,14 @@ fn a_sweep_killed_fifty_times_is_an_undisturbed_one() {
     let started = Instant::now();
     assert_eq!(undisturbed.sweep(&["--quiet"]).status.code(), Some(1));
     let whole = started.elapsed();
-    let expected = contents(&undisturbed.path("results"));
+    let expected = contents(&undisturbed.path("runs"));
     assert_eq!(expected.iter().filter(|(path, _)| path.ends_with("runs.csv")).count(), CELLS - 2);
 
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let (mut kills, mut finished) = (0, 0);
     let mut place = Place::new(SCENARIO);
     let check = |place: &Place| {
-        let found = contents(&place.path("results"));
+        let found = contents(&place.path("runs"));
         assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
         for (path, bytes) in &expected {
             assert!(found[path] == *bytes, "{}: {}", path.display(), text(&found[path]));
@@ -147,7 +147,7 @@ fn a_sweep_stopped_after_any_row_goes_on_with_the_next() {
     let one_cell = one_cell.collect::<Vec<_>>().join("\n");
     let place = Place::new(&one_cell);
     assert!(place.sweep(&["--quiet"]).status.success());
-    let folder = place.path("results/simulated/small");
+    let folder = place.path("runs/simulated/small");
     let expected = contents(&folder);
     // In the order in which they are written.
     let files = ["prompts.csv", "cost.csv", "trace.csv", "runs.csv"].map(|file| PathBuf::from("001").join(file));
@@ -180,7 +180,7 @@ fn cells_that_cannot_be_leave_a_row_and_the_others_run() {
     let output = place.sweep(&[]);
     assert_eq!(output.status.code(), Some(1));
     let message = text(&output.stderr);
-    assert!(message.ends_with("2 of 8 cells failed; see results/simulated/small/cells.csv\n"), "{message}");
+    assert!(message.ends_with("2 of 8 cells failed; see runs/simulated/small/cells.csv\n"), "{message}");
     let rows = place.cells();
     let names: Vec<&str> = rows.iter().map(|row| &*row.cell).collect();
     assert_eq!(names[0], "001-large-bfloat16-context64");
@@ -192,19 +192,19 @@ fn cells_that_cannot_be_leave_a_row_and_the_others_run() {
         assert_eq!((row.seconds == 0.0, row.attempt), (impossible, 0));
     }
     // The map holds the cells that are done, and contrasts of context, precision and target.
-    let folder = place.path("results/simulated/small");
+    let folder = place.path("runs/simulated/small");
     let map = fs::read_to_string(folder.join("regimes.csv")).unwrap();
     assert_eq!(map.lines().count(), 1 + CELLS - 2);
     let contrasts = fs::read_to_string(folder.join("contrasts.csv")).unwrap();
     assert!(contrasts.contains("d,context,") && contrasts.contains("d,model,"), "{contrasts}");
-    let analyzed = place.command(&["analyze", "results/simulated/small"]).output().unwrap();
+    let analyzed = place.command(&["analyze", "runs/simulated/small"]).output().unwrap();
     assert!(analyzed.status.success());
     assert_eq!(text(&analyzed.stdout), text(&output.stdout));
 
     // Nothing is run again unless asked for, and then only what failed.
-    let before = contents(&place.path("results"));
+    let before = contents(&place.path("runs"));
     assert_eq!(place.sweep(&["--quiet"]).status.code(), Some(1));
-    assert_eq!(contents(&place.path("results")), before);
+    assert_eq!(contents(&place.path("runs")), before);
     assert_eq!(place.sweep(&["--quiet", "--retry"]).status.code(), Some(1));
     let attempts: Vec<u64> = place.cells().iter().map(|row| row.attempt).collect();
     assert_eq!(attempts, [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
@@ -220,7 +220,7 @@ fn rows_follow_the_declared_model() {
     // Enough for a recommendation, which is then confirmed.
     let place = Place::new(&noiseless.replace("tune_prompts = 8", "tune_prompts = 40"));
     place.sweep(&["--quiet"]);
-    let folder = place.path("results/simulated/small/003-large-4-64-bfloat16-context64");
+    let folder = place.path("runs/simulated/small/003-large-4-64-bfloat16-context64");
     let costs: Vec<CostRow> = read(&folder).unwrap();
     // Widths 1 to 5 and the pipelined step of the target, four proposals, five passes.
     assert_eq!(costs.len(), 5 * (5 + 1 + 4));
@@ -260,7 +260,7 @@ fn a_dry_run_prints_the_cells_and_writes_nothing() {
     let plan = text(&output.stdout);
     assert!(plan.contains("small: 8 cells, 0 done, 8 to run: simulated"), "{plan}");
     assert!(plan.contains("006-short-bfloat16-context1000"), "{plan}");
-    assert!(!place.path("results").exists());
+    assert!(!place.path("runs").exists());
     place.sweep(&["--quiet"]);
     let plan = place.sweep(&["--dry-run"]).stdout;
     let plan = text(&plan);
@@ -273,7 +273,7 @@ fn a_dry_run_prints_the_cells_and_writes_nothing() {
 fn a_cell_may_be_the_pilot_of_a_plan() {
     let place = Place::new(SCENARIO);
     place.sweep(&["--quiet"]);
-    let pilot = "results/simulated/small/001-large-bfloat16-context64";
+    let pilot = "runs/simulated/small/001-large-bfloat16-context64";
     let output = place.command(&["plan", "small.toml", "--detect", "2%", "--pilot", pilot, "--json"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -284,12 +284,12 @@ fn a_cell_may_be_the_pilot_of_a_plan() {
 fn another_scenario_in_the_same_folder_is_refused() {
     let place = Place::new(SCENARIO);
     place.sweep(&["--quiet"]);
-    let before = contents(&place.path("results"));
+    let before = contents(&place.path("runs"));
     fs::write(place.path("small.toml"), SCENARIO.replace("seed = 7", "seed = 8")).unwrap();
     let output = place.sweep(&["--quiet"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("holds other results (scenario_sha256"), "{}", text(&output.stderr));
-    assert_eq!(contents(&place.path("results")), before);
+    assert_eq!(contents(&place.path("runs")), before);
 }
 
 #[test]
@@ -325,7 +325,7 @@ fn every_bad_field_is_refused_in_one_line_before_anything_runs() {
         assert_eq!(output.status.code(), Some(2), "{to}: {message}");
         assert!(message.starts_with("ridgepoint: small.toml:") && message.contains(expected), "{to}: {message}");
         assert!(
-            message.lines().count() == 1 && output.stdout.is_empty() && !place.path("results").exists(),
+            message.lines().count() == 1 && output.stdout.is_empty() && !place.path("runs").exists(),
             "{message}"
         );
     }

@@ -8,7 +8,7 @@ that end in 'same BLAS' have it use the BLAS that mlx-lm uses. Both sides time t
 output token, all output tokens counted. Both sides read the same float32 checkpoint (llama.cpp: the same weights as a
 float32 GGUF), decode greedily, and their tokens are compared. See ratios.py for the interval.
 
-Writes results/<machine>/peers.csv and beside it peers_raw.csv, one row a process in the order taken.
+Writes runs/<machine>/peers.csv and beside it peers_raw.csv, one row a process in the order taken.
 """
 import argparse
 import csv
@@ -52,7 +52,7 @@ def main():
     prompts = json.loads(subprocess.run(made, check=True, stdout=subprocess.PIPE, text=True).stdout)
     tasks = make_tasks(args)
     know_the_processor()
-    folder = prepare.ROOT / "results" / args.machine
+    folder = prepare.ROOT / "runs" / args.machine
     folder.mkdir(parents=True, exist_ok=True)
     if (busy := os.getloadavg()[0]) > 0.5:
         warn(f"other programs keep {busy:.1f} cores busy; end them for numbers that can be cited")
@@ -75,7 +75,7 @@ def arguments():
     parser.add_argument("--draft-max-tokens", type=int, default=32, help="token budget of speculative decoding [32]")
     parser.add_argument("--draft-lengths", default="2", help="comma-separated draft lengths [2]")
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="for both sides [cpu]")
-    parser.add_argument("--machine", default=machine(), help=f"folder under results/ [{machine()}]")
+    parser.add_argument("--machine", default=machine(), help=f"folder under runs/ [{machine()}]")
     parser.add_argument("--gguf", default=str(prepare.ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"),
                         help="the model, as scripts/fetch-model leaves it")
     parser.add_argument("--program", default=str(prepare.ROOT / "target/release/ridgepoint"), help="our side")

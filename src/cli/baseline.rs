@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Where results go, in a folder for the machine
-    #[arg(long, default_value = "results", value_name = "DIR")]
+    #[arg(long, default_value = super::RUNS, value_name = "DIR")]
     results: PathBuf,
     /// The machine's name in the results; derived from what is detected if not given
     #[arg(long, value_name = "NAME")]

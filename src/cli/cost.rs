@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = parse_budget)]
     budget: Option<Duration>,
     /// Where results go, in a folder for the machine and one for the model
-    #[arg(long, default_value = "results", value_name = "DIR")]
+    #[arg(long, default_value = super::RUNS, value_name = "DIR")]
     results: PathBuf,
     /// The machine's name in the results; derived from what is detected if not given
     #[arg(long, value_name = "NAME")]

@@ -8,6 +8,10 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::cli::output::line(format_args!($($text)*)) };
 }
 
+/// Where commands measure into: not `results`, where a checkout has what others measured, which would pass for this machine's
+/// if it has the same name.
+const RUNS: &str = "runs";
+
 mod analyze;
 #[cfg(feature = "mlx")]
 mod baseline;

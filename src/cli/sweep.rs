@@ -22,7 +22,7 @@ pub struct Args {
     #[arg(value_name = "SCENARIO", required = true)]
     scenarios: Vec<PathBuf>,
     /// Where results go, in a folder for the machine, one for the scenario and one for each cell
-    #[arg(long, default_value = "results", value_name = "DIR")]
+    #[arg(long, default_value = super::RUNS, value_name = "DIR")]
     results: PathBuf,
     /// The machine's name in the results; derived from what is detected if not given
     #[arg(long, value_name = "NAME")]

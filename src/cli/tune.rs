@@ -19,7 +19,7 @@ pub struct Args {
     /// The scenario's TOML file
     scenario: PathBuf,
     /// Where results go, in a folder for the machine and one for the scenario
-    #[arg(long, default_value = "results", value_name = "DIR")]
+    #[arg(long, default_value = super::RUNS, value_name = "DIR")]
     results: PathBuf,
     /// The machine's name in the results; derived from what is detected if not given
     #[arg(long, value_name = "NAME")]

@@ -13,7 +13,7 @@ use sysinfo::System;
 /// One start of the program on one machine.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// The machine's name in `results/<machine>/`: derived from what was detected, or given by `--machine`.
+    /// The machine's name in `runs/<machine>/`: derived from what was detected, or given by `--machine`.
     pub machine: String,
     /// Where MLX computes.
     pub device: DeviceKind,

@@ -1,4 +1,4 @@
-//! A machine's short name for `results/<machine>/`, derived from what was detected.
+//! A machine's short name for `runs/<machine>/`, derived from what was detected.
 
 use super::device::DeviceKind;
 

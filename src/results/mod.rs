@@ -1,4 +1,4 @@
-//! The results folder `results/<machine>/<scenario>/`: CSV files with frozen columns, written a row at a time and
+//! The results folder `runs/<machine>/<scenario>/`: CSV files with frozen columns, written a row at a time and
 //! resumable, and the environment stamp that says what they belong to.
 //!
 //! How to add a file: one row type with its key in `rows.rs` (raw), `derived.rs` or
