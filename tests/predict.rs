@@ -241,10 +241,7 @@ fn what_cannot_be_predicted_is_one_line() {
     for (arguments, expected) in [
         (vec!["none"], "none: has no cost.csv with rows"),
         (vec![&csv], "cost.csv: has no cost.csv with rows"),
-        (
-            vec![&here, &there],
-            "is of machine 'there', runs/here/one/001 of 'here'; predict from one machine at a time",
-        ),
+        (vec![&here, &there], "is of machine 'there', runs/here/one/001 of 'here'; predict from one machine at a time"),
         (vec![&here, &here], "is given twice"),
         (vec![&here, "--to", "abacus"], "--to 'abacus': there is no scenarios/machines/abacus.toml"),
         (vec![&here, "--alpha", "2"], "'2' is no share"),

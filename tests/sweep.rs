@@ -324,10 +324,7 @@ fn every_bad_field_is_refused_in_one_line_before_anything_runs() {
         let message = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{to}: {message}");
         assert!(message.starts_with("ridgepoint: small.toml:") && message.contains(expected), "{to}: {message}");
-        assert!(
-            message.lines().count() == 1 && output.stdout.is_empty() && !place.path("runs").exists(),
-            "{message}"
-        );
+        assert!(message.lines().count() == 1 && output.stdout.is_empty() && !place.path("runs").exists(), "{message}");
     }
 }
 
