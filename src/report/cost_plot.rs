@@ -127,12 +127,11 @@ fn legend(row: &CostCurveRow) -> String {
 /// The widths that cliffs and falls lead to, on all curves.
 fn change_marks(curves: &[&CurveAnalysis], in_legend: bool) -> impl Iterator<Item = ScatterPlot> {
     [("cliff", ACCENT), ("fall", GREY)].into_iter().filter_map(move |(kind, colour)| {
-        let of_curve = |curve: &&CurveAnalysis| {
-            let changes = curve.changes.iter().filter(|row| row.kind == kind);
-            let widths: Vec<f64> = changes.map(|row| row.to_width as f64).collect();
-            widths.into_iter().filter_map(|width| Some((width, time_at(curve, width)?))).collect::<Vec<_>>()
-        };
-        let points: Vec<(f64, f64)> = curves.iter().flat_map(of_curve).collect();
+        let points = curves.iter().flat_map(|curve| {
+            let widths = curve.changes.iter().filter(|row| row.kind == kind).map(|row| row.to_width as f64);
+            widths.filter_map(|width| Some((width, time_at(curve, width)?)))
+        });
+        let points: Vec<(f64, f64)> = points.collect();
         let marks = ScatterPlot::new().with_color(colour).with_size(4.0).with_marker(MarkerShape::Triangle);
         let marks = if in_legend { marks.with_legend(kind) } else { marks };
         (!points.is_empty()).then(|| marks.with_data(points))
